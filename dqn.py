@@ -82,6 +82,8 @@ class Args:
     """environment steps to train for"""
     learning_rate: float = 2.5e-4
     """step size of Adam"""
+    anneal_lr: bool = True
+    """let the learning rate fall linearly to 0 over the run"""
     hidden_sizes: tuple[int, ...] = (120, 84)
     """units of each hidden layer"""
     buffer_size: int = 10_000
@@ -167,7 +169,8 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
     if not isinstance(env.observation_space, gym.spaces.Box):
         raise BadInput(f"{args.env_id} has observations that do not flatten to a vector of fixed length")
     if env.observation_space.dtype == np.uint8:  # pixels: scaled here and nowhere else
-        env = gym.wrappers.RescaleObservation(env, np.float32(0), np.float32(1))
+        unit = gym.spaces.Box(0, 1, env.observation_space.shape, np.float32)
+        env = gym.wrappers.TransformObservation(env, lambda obs: obs / np.float32(255), unit)
     return gym.wrappers.DtypeObservation(env, np.float32)
 
 
@@ -431,6 +434,9 @@ def train(args: Args) -> Path:
             if global_step > args.learning_starts and global_step % args.train_frequency == 0:
                 batch = buffer.sample(args.batch_size, rng, device)
                 loss, q_mean, q_vector.grad = update(q_network, target_network, batch, args)
+                if args.anneal_lr:
+                    remaining = 1 - (global_step - 1) / args.total_timesteps
+                    optimizer.param_groups[0]["lr"] = args.learning_rate * remaining
                 optimizer.step()
                 updates += 1
                 if args.cuda:

@@ -1,0 +1,114 @@
+"""DQN's claim: with the defaults of dqn.py, CartPole-v1 is solved by the final weights of nearly every seed.
+
+    python -m benchmark.claims.dqn
+
+Runs 20 seeds, two at a time, and writes a table of all seeds and a figure of their learning curves. A seed whose run
+is complete is not run again; runs of another version of dqn.py do not count.
+"""
+
+import csv
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.stats
+import tyro
+from tqdm import tqdm
+
+from benchmark.runs import ROOT, complete_runs, read_scalars, run_script
+
+
+@dataclass
+class Args:
+    num_seeds: int = 20
+    """seeds to run"""
+    first_seed: int = 1
+    """the first of them"""
+    workers: int = 2
+    """runs at the same time, one core each"""
+    runs_dir: Path = Path("runs/claims")
+    """where the runs are kept"""
+    output: Path = ROOT / "benchmark" / "results"
+    """where table and figure are written"""
+    threshold: float = 475.0
+    """mean greedy return from which CartPole-v1 counts as solved (Gymnasium's own)"""
+
+
+def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over seeds (axis 0) and its 95 % percentile-bootstrap interval."""
+    rng = np.random.default_rng(0)
+    interval = scipy.stats.bootstrap((values,), np.mean, axis=0, method="percentile", rng=rng).confidence_interval
+    return values.mean(axis=0), interval.low, interval.high
+
+
+def draw(folders: list[Path], path: Path) -> None:
+    """Greedy return, and predicted against realised value, over environment steps."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+
+    def curve(axes, name, label, color, seeds=False):
+        series = [read_scalars(folder, name) for folder in folders]
+        steps = [step for step, _, _ in series[0]]
+        values = np.array([[value for _, value, _ in one] for one in series])
+        if seeds:
+            axes.plot(steps, values.T, color=color, alpha=0.15, linewidth=0.8)
+        mean, low, high = mean_and_interval(values)
+        axes.plot(steps, mean, color=color, label=label)
+        axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
+
+    curve(left, "eval/episodic_return", f"mean of {len(folders)} seeds, 95 % interval", "C0", seeds=True)
+    left.set(title="DQN on CartPole-v1: greedy return", xlabel="environment steps", ylabel="return", ylim=(0, 510))
+    curve(right, "eval/q_predicted", "predicted: max Q", "C1")
+    curve(right, "eval/q_realised", "realised: discounted return", "C2")
+    right.set(title="Are the Q-values accurate?", xlabel="environment steps", ylabel="value", ylim=(0, None))
+    for axes in (left, right):
+        axes.legend(loc="lower right")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    runs_dir = args.runs_dir / f"dqn-{hashlib.sha256((ROOT / 'dqn.py').read_bytes()).hexdigest()[:12]}"
+    seeds = range(args.first_seed, args.first_seed + args.num_seeds)
+    done = {run_args["seed"] for _, run_args, _ in complete_runs(runs_dir)}
+    missing = [seed for seed in seeds if seed not in done]
+    with ThreadPoolExecutor(args.workers) as pool:
+        runs = pool.map(lambda seed: run_script("dqn.py", runs_dir, seed=seed), missing)
+        list(tqdm(runs, total=len(missing), desc="seeds"))
+
+    runs = {run_args["seed"]: (folder, result) for folder, run_args, result in complete_runs(runs_dir)}
+    rows = [
+        {
+            "seed": seed,
+            "final_return": runs[seed][1]["eval/episodic_return"],
+            "best_return": runs[seed][1]["best_return"],
+            "steps": runs[seed][1]["global_step"],
+            "updates": runs[seed][1]["updates"],
+            "seconds": round(runs[seed][1]["seconds"], 1),
+        }
+        for seed in seeds
+    ]
+    args.output.mkdir(parents=True, exist_ok=True)
+    with (args.output / "dqn_cartpole.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    draw([runs[seed][0] for seed in seeds], args.output / "dqn_cartpole.png")
+
+    returns = np.array([row["final_return"] for row in rows])
+    solved = int((returns >= args.threshold).sum())
+    share = scipy.stats.binomtest(solved, len(rows)).proportion_ci()
+    mean, low, high = mean_and_interval(returns)
+    seconds = np.median([row["seconds"] for row in rows])
+    print(
+        f"{solved} of {len(rows)} seeds end at {args.threshold:g} or more, 95 % interval {share.low:.2f} to {share.high:.2f}"
+    )
+    print(f"final greedy return {mean:.1f}, 95 % interval {low:.1f} to {high:.1f}, lowest {returns.min():.1f}")
+    print(f"{rows[0]['steps']:,} environment steps, {rows[0]['updates']:,} updates, median {seconds:.0f} s a run")
+
+
+if __name__ == "__main__":
+    main()

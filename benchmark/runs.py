@@ -1,0 +1,41 @@
+"""Starting scripts as a user would, and reading what they leave in their run folders."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_script(script: str, runs_dir: Path, **flags) -> Path:
+    """Runs `python script --flag value ...` and returns its run folder; CalledProcessError if it failed.
+
+    Flags are given as in Args: learning_rate=1e-3, compile=True, hidden_sizes=(120, 84).
+    """
+    command = [sys.executable, str(ROOT / script), "--runs-dir", str(runs_dir)]
+    for name, value in flags.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            command.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            command += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Path(out.splitlines()[-1].split("see ")[-1])
+
+
+def read_scalars(run_dir: Path, name: str) -> list[tuple[int, float, float]]:
+    """One TensorBoard scalar as [(step, value, wall time in seconds), ...]."""
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
+    events.Reload()
+    return [(event.step, event.value, event.wall_time) for event in events.Scalars(name)]
+
+
+def complete_runs(runs_dir: Path) -> list[tuple[Path, dict, dict]]:
+    """(folder, args.json, result.json) of every run that was completed."""
+    return [
+        (path.parent, json.loads((path.parent / "args.json").read_text()), json.loads(path.read_text()))
+        for path in sorted(runs_dir.glob("*/result.json"))
+    ]

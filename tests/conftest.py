@@ -1,0 +1,132 @@
+"""What several test files need: small runs, their scalars, and environments whose every number is known."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import dqn
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Counter(gym.Env):
+    """Observation = a number that no other step ever has; +1 a step, and on to the next thousand at a reset.
+
+    Episodes of 5 steps, alternately terminated and truncated. Rewards 1, 2, 3, 4, 5: an episode returns 15.
+    """
+
+    observation_space = gym.spaces.Box(0, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, render_mode=None):
+        self.episode, self.t = -1, 0
+        self.buffer = np.zeros(1, np.float32)  # one array, changed in place: as careless environments do
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.t = self.episode + 1, 0
+        self.buffer[0] = 1000 * self.episode
+        return self.buffer, {}
+
+    def step(self, action):
+        self.t += 1
+        self.buffer[0] += 1
+        ends = self.t == 5
+        return self.buffer, float(self.t), ends and self.episode % 2 == 0, ends and self.episode % 2 == 1, {}
+
+
+class Spaces(gym.Env):
+    """Episodes of 4 steps with any spaces; remembers the actions it was given."""
+
+    def __init__(self, observation_space, action_space, obs=None, render_mode=None):
+        self.observation_space, self.action_space, self.obs, self.actions = observation_space, action_space, obs, []
+
+    def observe(self):
+        return self.observation_space.sample() if self.obs is None else self.obs
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.t = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        self.t += 1
+        self.actions.append(action)
+        assert int(action) in self.action_space
+        return self.observe(), 1.0, self.t == 4, False, {}
+
+
+gym.register("Counter-v0", entry_point=Counter, disable_env_checker=True)
+FROZEN_LAKE = "gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv"
+gym.register("FrozenLakeNotSlippery-v0", FROZEN_LAKE, kwargs={"is_slippery": False}, max_episode_steps=100)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def register():
+    """register(observation_space, action_space, obs=None) -> id of an environment with these spaces."""
+    ids = []
+
+    def make(observation_space, action_space, obs=None):
+        ids.append(f"Spaces{len(ids)}-v0")
+        kwargs = {"observation_space": observation_space, "action_space": action_space, "obs": obs}
+        gym.register(ids[-1], entry_point=Spaces, kwargs=kwargs, disable_env_checker=True)
+        return ids[-1]
+
+    yield make
+    for env_id in ids:
+        del gym.registry[env_id]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """small(**arguments) -> Args of a run of 400 steps and 50 updates that takes a tenth of a second."""
+
+    def make(**arguments):
+        defaults = {"total_timesteps": 400, "learning_starts": 200, "train_frequency": 4, "batch_size": 16}
+        defaults |= {"hidden_sizes": (16,), "eval_frequency": 200, "eval_episodes": 2, "runs_dir": tmp_path / "runs"}
+        return dqn.Args(**defaults | arguments)
+
+    return make
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    """spy(name) -> a list to which every call of dqn.{name} appends (arguments, result)."""
+
+    def install(name):
+        calls, original = [], getattr(dqn, name)
+
+        def wrapper(*args, **kwargs):
+            result = original(*args, **kwargs)
+            calls.append((args, result))
+            return result
+
+        monkeypatch.setattr(dqn, name, wrapper)
+        return calls
+
+    return install
+
+
+def train(args) -> Path:
+    """dqn.train without its lines on the terminal."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return dqn.train(args)
+
+
+def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every TensorBoard scalar of a run as {name: [(step, value), ...]}."""
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

@@ -1,0 +1,254 @@
+"""The command line as a user meets it: one sentence for bad input, and nothing lost when a run ends early."""
+
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, scalars, train
+
+import dqn
+
+SMALL = "--total-timesteps 400 --learning-starts 200 --batch-size 16 --hidden-sizes 16 --eval-episodes 2".split()
+
+
+@pytest.fixture
+def main(tmp_path, monkeypatch, capsys):
+    """main("--flag value ...") -> (exit code, stdout, stderr), run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(arguments):
+        monkeypatch.setattr(sys, "argv", ["dqn.py", *arguments.split()])
+        code = 0
+        try:
+            dqn.main()
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+BAD = {
+    "--env-id CartPol-v1": "CartPole-v1",
+    "--env-id cartpole-v1": "CartPole-v1",
+    "--env-id CartPole-v9": "CartPole",
+    "--env-id Taxi-v3": "Taxi-v4",
+    "--env-id nonsense": "nonsense",
+    "--env-id no_such_module:Env-v0": "no_such_module",
+    "--env-id ALE/Pongg-v5": "Pong",
+    "--env-id BipedalWalker-v3": "Box of shape (1,)",
+    "--batch-size 20000 --buffer-size 10000": "--batch-size must be between 1 and 10000, not 20000",
+    "--total-timesteps 500 --learning-starts 500": "--learning-starts must be between 0 and 499, not 500",
+    "--total-timesteps 0": "--total-timesteps",
+    "--learning-rate 0": "--learning-rate",
+    "--learning-rate nan": "--learning-rate",
+    "--learning-rate -0.1": "--learning-rate",
+    "--gamma 1.5": "--gamma must be between 0 and 1, not 1.5",
+    "--tau 0": "--tau",
+    "--buffer-size -1 --batch-size 1": "--buffer-size",
+    "--train-frequency 0": "--train-frequency",
+    "--target-network-frequency 0": "--target-network-frequency",
+    "--start-e 2": "--start-e",
+    "--end-e -0.1": "--end-e",
+    "--exploration-fraction 0": "--exploration-fraction",
+    "--max-grad-norm 0": "--max-grad-norm",
+    "--eval-frequency 0": "--eval-frequency",
+    "--eval-episodes 0": "--eval-episodes",
+    "--seed -1": "--seed",
+    "--hidden-sizes 0": "--hidden-sizes",
+    "--max-episode-steps 0": "--max-episode-steps",
+    "--env-id Pendulum-v1 --action-bins 1": "--action-bins",
+    "--runs-dir /proc/no": "/proc/no",
+    "--evaluate no/such/model.pt": "no/such/model.pt",
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD.items())
+def test_bad_input_is_one_sentence_and_exit_code_2(main, tmp_path, arguments, said):
+    code, out, err = main(arguments)
+    assert code == 2
+    assert err.startswith("error: ") and said in err and err.count("\n") == 1
+    assert "Traceback" not in err and out == ""
+    assert list(tmp_path.iterdir()) == [], "no run folder"
+
+
+@pytest.mark.parametrize("arguments", ["--learning-rat 1", "--seed one", "--loss l1"])
+def test_flags_that_do_not_parse(main, tmp_path, arguments):
+    code, _, err = main(arguments)
+    assert code == 2 and arguments.split()[0] in err and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_folder_that_is_a_file(main, tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    code, _, err = main("")
+    assert code == 2 and err.startswith("error: cannot make a run folder in runs: ") and err.count("\n") == 1
+
+
+def test_observations_without_a_fixed_length(main, tmp_path, register):
+    space = dqn.gym.spaces.Sequence(dqn.gym.spaces.Discrete(3))
+    code, _, err = main(f"--env-id {register(space, dqn.gym.spaces.Discrete(2))}")
+    assert code == 2 and "do not flatten to a vector of fixed length" in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_packages_say_what_to_install(main, monkeypatch):
+    for module in [name for name in sys.modules if name.split(".")[0] in ("Box2D", "ale_py")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, "gymnasium.envs.box2d", raising=False)
+    monkeypatch.delitem(sys.modules, "gymnasium.envs.box2d.lunar_lander", raising=False)
+    for env_id in [env_id for env_id in dqn.gym.registry if env_id.startswith("ALE/")]:
+        monkeypatch.delitem(dqn.gym.registry, env_id)
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("wandb", "moviepy") else find_spec(name)
+    )
+    for arguments, package in {
+        "--env-id LunarLander-v3": 'pip install "gymnasium[box2d]"',
+        "--env-id ALE/Pong-v5": "pip install ale-py",
+        "--track": "pip install wandb",
+        "--capture-video": "pip install moviepy",
+    }.items():
+        code, _, err = main(arguments)
+        assert code == 2 and package in err and err.count("\n") == 1
+
+
+def test_weights_that_do_not_fit(main, small, tmp_path):
+    model = train(small(save_model=True)) / "model.pt"
+    junk = tmp_path / "junk.pt"
+    junk.write_bytes(b"not a model")
+    torch.save([1, 2], tmp_path / "list.pt")
+    for arguments in (
+        f"--evaluate {model}",  # hidden sizes 120 84 against 16
+        f"--evaluate {model} --hidden-sizes 16 --env-id Acrobot-v1",
+        f"--evaluate {junk}",
+        f"--evaluate {tmp_path / 'list.pt'}",
+        f"--evaluate {tmp_path}",
+    ):
+        code, out, err = main(arguments)
+        assert code == 2 and "does not hold weights for" in err and err.count("\n") == 1 and out == ""
+
+
+def test_evaluate_plays_and_does_not_train(main, small, monkeypatch):
+    run_dir = train(small(save_model=True))
+    monkeypatch.setattr(dqn, "train", None)
+    before = sorted(run_dir.parent.rglob("*"))
+    code, out, _ = main(f"--evaluate {run_dir / 'model.pt'} --hidden-sizes 16 --eval-episodes 2")
+    final = json.loads((run_dir / "result.json").read_text())
+    mean, std = final["eval/episodic_return"], final["eval/episodic_return_std"]
+    assert code == 0 and out == f"CartPole-v1: greedy return {mean:.1f} ± {std:.1f} over 2 episodes\n"
+    assert sorted(run_dir.parent.rglob("*")) == before
+    code, _, _ = main(f"--evaluate {run_dir / 'model.pt'} --hidden-sizes 16 --eval-episodes 2 --capture-video")
+    (video,) = (run_dir / "videos").iterdir()
+    assert code == 0 and video.suffix == ".mp4" and video.stat().st_size > 1000
+
+
+def test_weights_are_loaded_without_unpickling_code(main, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "pwned"),)
+
+    torch.save({"network.0.weight": Evil()}, tmp_path / "evil.pt")
+    code, _, err = main(f"--evaluate {tmp_path / 'evil.pt'}")
+    assert code == 2 and "does not hold weights" in err and not (tmp_path / "pwned").exists()
+
+
+def test_video_of_every_evaluation(small):
+    run_dir = train(small(capture_video=True))
+    names = sorted(path.name for path in (run_dir / "videos").iterdir())
+    assert names == ["step-200-episode-0.mp4", "step-400-episode-0.mp4"]
+
+
+def test_last_line_says_how_it_went(main):
+    code, out, _ = main(" ".join(SMALL))
+    final = json.loads(next(iter(dqn.Path("runs").glob("*/result.json"))).read_text())
+    last = out.splitlines()[-1]
+    assert code == 0
+    assert last.startswith(f"CartPole-v1: greedy return {final['eval/episodic_return']:.1f} ± ")
+    assert "over 2 episodes" in last and "400 steps" in last and "steps/s" in last and "runs/CartPole-v1__dqn" in last
+
+
+def test_divergence_stops_the_run(main, tmp_path):
+    code, _, err = main(" ".join(SMALL) + " --learning-rate 1e30 --max-grad-norm inf --loss mse")
+    assert code == 1
+    assert err.startswith("error: losses/") and "nan" in err and "--learning-rate" in err and err.count("\n") == 1
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert not (run_dir / "result.json").exists()
+    assert len(scalars(run_dir)["charts/episodic_return"]) > 5, "what was logged is readable"
+
+
+def test_track_without_an_account_goes_on_offline(main, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    code, out, err = main(" ".join(SMALL) + " --track --wandb-project-name p")
+    said = [line for line in err.splitlines() if line.startswith("W&B is out of reach")]
+    assert code == 0 and len(said) == 1 and "offline" in said[0] and "wandb sync" in said[0]
+    (log,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    content = log.read_bytes()
+    for name in (b"charts/episodic_return", b"losses/td_loss", b"eval/q_predicted", b"global_step"):
+        assert name in content
+    assert "greedy return" in out
+
+
+def start(folder, *arguments, script="dqn.py", **options):
+    command = [sys.executable, script, *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def test_script_alone_in_an_empty_folder(tmp_path):
+    shutil.copy(ROOT / "dqn.py", tmp_path)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = start(tmp_path, *SMALL, env=env)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run_dir / "result.json").read_text())["updates"] == 200
+    assert str(run_dir.relative_to(tmp_path)) in out.splitlines()[-1]
+
+
+def test_ctrl_c_ends_cleanly(tmp_path):
+    process = start(ROOT, "--total-timesteps", "10000000", "--runs-dir", str(tmp_path), "--eval-frequency", "1000")
+    assert process.stdout.readline().startswith("step 1,000"), "it has begun"
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "interrupted\n"
+    (run_dir,) = tmp_path.iterdir()
+    assert not (run_dir / "result.json").exists()
+    assert scalars(run_dir)["eval/episodic_return"][0][0] == 1000
+
+
+def test_full_disk_stops_the_run(tmp_path):
+    """No file may grow beyond 20 kB: the log meets the error that a full disk gives."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    began = time.time()
+    process = start(ROOT, "--total-timesteps", "10000000", "--runs-dir", str(tmp_path), preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and time.time() - began < 100
+    assert err.splitlines()[-1].startswith("error: ") and "File too large" in err.splitlines()[-1]
+    (run_dir,) = tmp_path.iterdir()
+    assert not (run_dir / "result.json").exists()
+    assert len(scalars(run_dir)["charts/episodic_return"]) > 10, "what was logged is readable"

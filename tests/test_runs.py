@@ -1,0 +1,254 @@
+"""Whole runs: that they learn, log, repeat themselves and leave what they promise (known bugs 37 to 41)."""
+
+import json
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import Spaces, scalars, train
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
+
+import dqn
+
+
+def weights(run_dir):
+    return torch.cat([w.flatten() for w in torch.load(run_dir / "model.pt", weights_only=True).values()])
+
+
+def result(run_dir):
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def assert_learned_something(run_dir, spied_updates):
+    """Updates were made, as many as the flags say, and the weights are not those of the start."""
+    assert result(run_dir)["updates"] == len(spied_updates) == 50
+    assert math.isfinite(result(run_dir)["eval/episodic_return"])
+    losses = scalars(run_dir)["losses/td_loss"]
+    assert [step for step, _ in losses] == [300, 400] and all(value > 0 for _, value in losses)
+
+
+def test_weights_move(small, spy):
+    updates = spy("loss_and_gradient")
+    run_dir = train(small(save_model=True))
+    assert_learned_something(run_dir, updates)
+    torch.manual_seed(1)
+    first = dqn.QNetwork(4, 2, (16,)).state_dict()
+    last = torch.load(run_dir / "model.pt", weights_only=True)
+    assert all((last[name] - first[name]).abs().max() > 1e-3 for name in first), "every layer moved"
+    assert all(gradient.abs().sum() > 0 for _, (_, _, gradient) in updates)
+
+
+@pytest.mark.parametrize(
+    ("observation_space", "size"),
+    [
+        (Discrete(5), 5),
+        (Box(-1, 1, (2, 3), np.float64), 6),
+        (Tuple((Discrete(2), Box(-1, 1, (3,)))), 5),
+        (Dict({"a": Discrete(3), "b": MultiBinary(2)}), 5),
+        (Box(0, 255, (4, 4, 3), np.uint8), 48),
+    ],
+)
+def test_observation_spaces(small, spy, register, observation_space, size):
+    updates, buffers = spy("loss_and_gradient"), spy("ReplayBuffer")
+    run_dir = train(small(env_id=register(observation_space, Discrete(2))))
+    assert_learned_something(run_dir, updates)
+    assert buffers[0][1].obs.shape == (10_000, size)
+
+
+def test_discrete_observations_are_one_hot(small, register):
+    env = dqn.make_env(small(env_id=register(Discrete(5), Discrete(2), obs=3)))
+    assert env.reset(seed=0)[0].tolist() == [0, 0, 0, 1, 0]
+
+
+def test_pixels_are_scaled_once(small, spy, register):
+    """A frame of 0, 51 and 255 enters the network as 0, 0.2 and 1."""
+    frame = np.array([[0, 51, 255]], np.uint8)
+    updates = spy("loss_and_gradient")
+    train(small(env_id=register(Box(0, 255, (1, 3), np.uint8), Discrete(2), obs=frame)))
+    _, _, batch, _ = updates[-1][0]
+    expected = torch.tensor([0 / 255, 51 / 255, 255 / 255])
+    assert torch.allclose(batch.obs, expected) and torch.allclose(batch.next_obs, expected)
+
+
+def test_other_observations_are_not_scaled(small, register):
+    obs = np.array([0.0, 51.0, 255.0])
+    env = dqn.make_env(small(env_id=register(Box(0, 255, (3,), np.float64), Discrete(2), obs=obs)))
+    assert env.reset(seed=0)[0].tolist() == [0, 51, 255] and env.reset()[0].dtype == np.float32
+
+
+def test_actions_that_do_not_start_at_zero(small, spy, register):
+    env_id = register(Box(-1, 1, (2,)), Discrete(3, start=5))
+    updates = spy("loss_and_gradient")
+    assert_learned_something(train(small(env_id=env_id)), updates)
+    with dqn.closing(dqn.make_env(small(env_id=env_id))) as env:
+        env.reset(seed=0)
+        for action in range(3):
+            env.step(action)
+        assert env.unwrapped.actions == [5, 6, 7]
+
+
+def test_one_dimensional_box_actions_are_discretised(small, spy):
+    updates = spy("loss_and_gradient")
+    assert_learned_something(train(small(env_id="Pendulum-v1", action_bins=5)), updates)
+    seen = []
+    with dqn.closing(dqn.make_env(small(env_id="Pendulum-v1", action_bins=5))) as env:
+        env.reset(seed=0)
+        env.unwrapped.step = lambda torque: (seen.append(float(torque[0])), (np.zeros(3), 0.0, False, False, {}))[1]
+        for action in range(5):
+            env.step(action)
+    assert len(set(seen)) == 5 and seen == sorted(seen) and -2 <= seen[0] < -1 and 1 < seen[-1] <= 2
+
+
+@pytest.mark.parametrize("env_id", ["Acrobot-v1", "MountainCar-v0", "LunarLander-v3", "FrozenLake-v1", "Taxi-v4"])
+def test_environments_of_the_ladder(small, spy, env_id):
+    updates = spy("loss_and_gradient")
+    assert_learned_something(train(small(env_id=env_id, eval_episodes=1)), updates)
+
+
+def test_atari_by_its_usual_name(small, spy):
+    """Whole frames through a small fully connected network: it need not learn, but it must run."""
+    updates = spy("loss_and_gradient")
+    run_dir = train(small(env_id="ALE/Pong-v5", max_episode_steps=100, buffer_size=300))
+    assert_learned_something(run_dir, updates)
+    assert run_dir.name.startswith("ALE-Pong-v5__dqn__1__")
+
+
+def test_environment_that_registers_itself_on_import(small, spy, tmp_path, monkeypatch):
+    (tmp_path / "third_party.py").write_text(
+        "import gymnasium as gym\ngym.register('Mine-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    updates = spy("loss_and_gradient")
+    assert_learned_something(train(small(env_id="third_party:Mine-v0")), updates)
+
+
+def test_environment_without_a_limit_is_given_one(small):
+    assert gym.spec("CliffWalking-v1").max_episode_steps is None
+    for flag, limit in ((None, 10_000), (7, 7)):
+        env = dqn.make_env(small(env_id="CliffWalking-v1", max_episode_steps=flag))
+        env.reset(seed=0)
+        for t in range(1, limit + 1):
+            _, _, terminated, truncated, _ = env.step(0)  # up: it stays at the upper edge
+            assert not terminated and truncated == (t == limit)
+
+
+def test_same_seed_twice_is_equal_to_the_bit(small):
+    runs = [train(small(save_model=True, seed=7)) for _ in range(2)]
+    assert runs[0] != runs[1]
+    first, second = (scalars(run_dir) for run_dir in runs)
+    assert {"charts/episodic_return", "losses/td_loss", "losses/q_values", "eval/q_predicted"} <= first.keys()
+    del first["charts/SPS"], second["charts/SPS"]  # the clock is the one thing that may differ
+    assert first == second
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+
+
+def test_two_seeds_differ_in_weights_actions_and_resets(small, spy):
+    networks, buffers = spy("QNetwork"), spy("ReplayBuffer")
+    for seed in (1, 2):
+        train(small(seed=seed, learning_starts=399, train_frequency=1000))  # no updates: the weights of the start
+    first, second = (networks[i][1].state_dict()["network.0.weight"] for i in (0, 2))
+    assert not torch.equal(first, second)
+    one, two = (buffer for _, buffer in buffers)
+    assert not np.array_equal(one.action[:100], two.action[:100])
+    assert not np.array_equal(one.obs[0], two.obs[0])
+
+
+def test_episodes_start_differently(small, spy):
+    buffers = spy("ReplayBuffer")
+    train(small())
+    buffer = buffers[0][1]
+    starts = buffer.obs[1 : buffer.size][buffer.terminated[: buffer.size - 1]]
+    assert len(starts) > 5 and len(np.unique(starts, axis=0)) == len(starts)
+
+
+def test_logged_return_is_the_sum_of_raw_rewards(small):
+    logged = scalars(train(small(env_id="Counter-v0")))
+    episodes = [(step, 1.0 + 2 + 3 + 4 + 5) for step in range(5, 401, 5)]
+    assert logged["charts/episodic_return"] == episodes
+    assert logged["charts/episodic_length"] == [(step, 5.0) for step, _ in episodes]
+    assert logged["eval/episodic_return"] == [(200, 15.0), (400, 15.0)]
+
+
+def test_metrics_have_their_usual_names(small):
+    logged = scalars(train(small()))
+    expected = "charts/episodic_return charts/episodic_length charts/SPS charts/epsilon losses/td_loss losses/q_values "
+    expected += "eval/episodic_return eval/episodic_return_std eval/q_predicted eval/q_realised"
+    assert set(logged) == set(expected.split())
+    assert [step for step, _ in logged["eval/episodic_return"]] == [200, 400]
+
+
+def test_predicted_and_realised_value(small):
+    """Counter pays 1 to 5. With γ = 1/2 and Q = 8 everywhere, an episode that terminates realises, from its end,
+    5, 4 + 5/2 = 6.5, 3 + 6.5/2 = 6.25, 2 + 6.25/2 = 5.125 and 1 + 5.125/2 = 3.5625. One that is truncated goes on
+    for 8: 5 + 8/2 = 9, 4 + 9/2 = 8.5, 3 + 8.5/2 = 7.25, 2 + 7.25/2 = 5.625 and 1 + 5.625/2 = 3.8125."""
+    args = small(env_id="Counter-v0", gamma=0.5, eval_episodes=2)
+    returns, metrics = dqn.evaluate(args, lambda obs: np.array([7.0, 8.0]))
+    assert returns == [15.0, 15.0]
+    assert metrics["eval/q_predicted"] == 8.0
+    terminated, truncated = [5, 6.5, 6.25, 5.125, 3.5625], [9, 8.5, 7.25, 5.625, 3.8125]
+    assert metrics["eval/q_realised"] == pytest.approx(sum(terminated + truncated) / 10)
+    assert metrics["eval/episodic_return"] == 15.0 and metrics["eval/episodic_return_std"] == 0.0
+
+
+def test_evaluation_is_greedy_seeded_and_apart(small, spy, monkeypatch):
+    """The same Q gives the same episodes every time, other than those of another seed, and touches no training."""
+    args = small(eval_episodes=3)
+    policy = dqn.QNetwork(4, 2, (16,)).numpy()
+    assert dqn.evaluate(args, policy) == dqn.evaluate(args, policy)
+    assert dqn.evaluate(args, policy)[1] != dqn.evaluate(small(eval_episodes=3, seed=2), policy)[1]
+    often, seldom = (scalars(train(small(eval_frequency=n, eval_episodes=n // 25))) for n in (25, 400))
+    assert often["losses/td_loss"] == seldom["losses/td_loss"]
+    actions = []
+    monkeypatch.setattr(Spaces, "step", lambda self, a: (actions.append(a), (self.observe(), 1.0, True, False, {}))[1])
+    gym.register("Greedy-v0", Spaces, kwargs={"observation_space": Discrete(2), "action_space": Discrete(3)})
+    dqn.evaluate(small(env_id="Greedy-v0", eval_episodes=30), lambda obs: np.array([0.0, 2.0, 1.0]))
+    assert actions == [1] * 30
+
+
+def test_run_folder(small):
+    run_dir = train(small(save_model=True, seed=3))
+    names = sorted(path.name for path in run_dir.iterdir())
+    assert [name for name in names if not name.startswith("events.out.")] == [
+        "args.json",
+        "best_model.pt",
+        "model.pt",
+        "result.json",
+    ]
+    assert len(names) == 5
+    env_id, exp_name, seed, unix_time = run_dir.name.split("__")
+    assert (env_id, exp_name, seed) == ("CartPole-v1", "dqn", "3") and int(unix_time) > 1.7e9
+    args = json.loads((run_dir / "args.json").read_text())
+    assert args["learning_starts"] == 200 and args["hidden_sizes"] == [16] and args["seed"] == 3
+    assert {"command", "commit", "python", "torch", "gymnasium", "numpy", "platform", "cpu_count"} <= args.keys()
+    final = result(run_dir)
+    assert final["global_step"] == 400 and final["updates"] == 50 and final["sps"] > 0
+    assert final["eval/episodic_return"] == pytest.approx(sum(final["returns"]) / 2)
+    logged = dict(scalars(run_dir)["eval/episodic_return"])
+    assert final["best_return"] == pytest.approx(max(logged.values()))
+    assert logged[final["best_step"]] == pytest.approx(final["best_return"])
+
+
+def test_two_runs_of_the_same_second_get_two_folders(small, monkeypatch):
+    monkeypatch.setattr(dqn.time, "time", lambda: 1_800_000_000.5)
+    folders = [dqn.make_run_dir(small()) for _ in range(3)]
+    assert [folder.name[-10:] for folder in folders] == ["1800000000", "1800000001", "1800000002"]
+
+
+def test_best_weights_are_those_of_the_best_evaluation(small, monkeypatch):
+    """Evaluations return 1, 5 and 3: the best weights are those of the second."""
+    seen, evaluate = [], dqn.evaluate
+
+    def fake(args, q_values, *rest):
+        returns, metrics = evaluate(args, q_values, *rest)
+        seen.append(q_values(np.ones(4, np.float32)))
+        return returns, metrics | {"eval/episodic_return": [1.0, 5.0, 3.0][len(seen) - 1]}
+
+    monkeypatch.setattr(dqn, "evaluate", fake)
+    run_dir = train(small(total_timesteps=600, save_model=True))
+    network = dqn.QNetwork(4, 2, (16,))
+    for file, i in (("best_model.pt", 1), ("model.pt", 2)):
+        network.load_state_dict(torch.load(run_dir / file, weights_only=True))
+        assert network.numpy()(np.ones(4, np.float32)) == pytest.approx(seen[i])
+    assert result(run_dir)["best_step"] == 400
