@@ -25,6 +25,7 @@ import math
 import os
 import pickle
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -122,19 +123,22 @@ class BadInput(ValueError):
 
 def check(args: Args) -> None:
     """Raises BadInput for the first argument that makes no sense."""
-    least = dict(seed=0, max_episode_steps=1, action_bins=2, total_timesteps=1, buffer_size=1, batch_size=1)
-    least |= dict(target_network_frequency=1, learning_starts=0, train_frequency=1, eval_frequency=1, eval_episodes=1)
-    least |= dict(learning_rate=1e-12, max_grad_norm=1e-12, gamma=0, tau=1e-12, start_e=0, end_e=0)
-    most = dict(batch_size=args.buffer_size, learning_starts=args.total_timesteps - 1)
-    most |= dict(gamma=1, tau=1, start_e=1, end_e=1, exploration_fraction=1)
-    for name, low in (least | dict(exploration_fraction=1e-12)).items():
-        value, high = getattr(args, name), most.get(name, math.inf)
-        if value is not None and not low <= value <= high:
-            raise BadInput(f"--{name.replace('_', '-')} must be between {low:g} and {high:g}, not {value:g}")
+    low = dict.fromkeys("learning_rate tau exploration_fraction max_grad_norm".split(), 1e-12)
+    low |= dict.fromkeys("seed gamma start_e end_e learning_starts".split(), 0)
+    low |= dict.fromkeys("total_timesteps max_episode_steps buffer_size batch_size train_frequency".split(), 1)
+    low |= dict.fromkeys("target_network_frequency eval_frequency eval_episodes".split(), 1) | {"action_bins": 2}
+    high = dict.fromkeys("gamma tau start_e end_e exploration_fraction".split(), 1)
+    high |= {"batch_size": args.buffer_size, "learning_starts": args.total_timesteps - 1}
+    for name, least in low.items():
+        value, most = getattr(args, name), high.get(name, math.inf)
+        if value is not None and not least <= value <= most:
+            raise BadInput(f"--{name.replace('_', '-')} must be between {least:g} and {most:g}, not {value:g}")
     if min(args.hidden_sizes, default=1) < 1:
         raise BadInput(f"--hidden-sizes must be positive, not {args.hidden_sizes}")
     if args.cuda and not torch.cuda.is_available():
-        raise BadInput("--cuda was given, but this PyTorch finds no GPU")
+        raise BadInput("--cuda needs a GPU and a PyTorch built for it; this one finds none")
+    if args.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        raise BadInput("--compile needs a C++ compiler, such as g++")
     for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy")):
         if wanted and not importlib.util.find_spec(package):
             raise BadInput(f"{package} is missing: pip install {package}")

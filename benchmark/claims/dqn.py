@@ -103,9 +103,8 @@ def main() -> None:
     share = scipy.stats.binomtest(solved, len(rows)).proportion_ci()
     mean, low, high = mean_and_interval(returns)
     seconds = np.median([row["seconds"] for row in rows])
-    print(
-        f"{solved} of {len(rows)} seeds end at {args.threshold:g} or more, 95 % interval {share.low:.2f} to {share.high:.2f}"
-    )
+    print(f"{solved} of {len(rows)} seeds end at {args.threshold:g} or more", end=", ")
+    print(f"95 % interval of their share {share.low:.2f} to {share.high:.2f}")
     print(f"final greedy return {mean:.1f}, 95 % interval {low:.1f} to {high:.1f}, lowest {returns.min():.1f}")
     print(f"{rows[0]['steps']:,} environment steps, {rows[0]['updates']:,} updates, median {seconds:.0f} s a run")
 
