@@ -79,23 +79,23 @@ class Args:
     """truncate episodes after so many steps (default: the environment's limit, or 10,000 if it has none)"""
     action_bins: int = 11
     """values into which a one-dimensional continuous action is divided"""
-    total_timesteps: int = 50_000
+    total_timesteps: int = 30_000
     """environment steps to train for"""
-    learning_rate: float = 2.5e-4
+    learning_rate: float = 4e-3
     """step size of Adam"""
     anneal_lr: bool = True
     """let the learning rate fall linearly to 0 over the run"""
-    hidden_sizes: tuple[int, ...] = (120, 84)
+    hidden_sizes: tuple[int, ...] = (128, 128)
     """units of each hidden layer"""
-    buffer_size: int = 10_000
+    buffer_size: int = 50_000
     """transitions kept in the replay buffer"""
     gamma: float = 0.99
     """discount factor γ"""
-    tau: float = 1.0
+    tau: float = 0.01
     """fraction of the way to the online network in a target update (1: a copy)"""
-    target_network_frequency: int = 500
-    """environment steps between target updates"""
-    batch_size: int = 128
+    target_network_frequency: int = 1
+    """environment steps between target updates (for the paper's copies: many steps, and --tau 1)"""
+    batch_size: int = 256
     """transitions in an update"""
     start_e: float = 1.0
     """ε, the probability of a random action, at the start"""
@@ -103,12 +103,12 @@ class Args:
     """ε at the end"""
     exploration_fraction: float = 0.5
     """fraction of total-timesteps in which ε falls"""
-    learning_starts: int = 1_000
+    learning_starts: int = 500
     """environment steps before the first update"""
     train_frequency: int = 1
     """environment steps between updates"""
-    loss: Literal["huber", "mse"] = "huber"
-    """loss of a TD error (huber is linear beyond 1)"""
+    loss: Literal["mse", "huber"] = "mse"
+    """loss of a TD error (huber, linear beyond 1, takes rare failures for outliers)"""
     max_grad_norm: float = 10.0
     """longer gradients are scaled down to this norm (inf: never)"""
     eval_frequency: int = 5_000
@@ -123,10 +123,10 @@ class BadInput(ValueError):
 
 def check(args: Args) -> None:
     """Raises BadInput for the first argument that makes no sense."""
-    low = dict.fromkeys("learning_rate tau exploration_fraction max_grad_norm".split(), 1e-12)
-    low |= dict.fromkeys("seed gamma start_e end_e learning_starts".split(), 0)
-    low |= dict.fromkeys("total_timesteps max_episode_steps buffer_size batch_size train_frequency".split(), 1)
+    low = dict.fromkeys("total_timesteps max_episode_steps buffer_size batch_size train_frequency".split(), 1)
     low |= dict.fromkeys("target_network_frequency eval_frequency eval_episodes".split(), 1) | {"action_bins": 2}
+    low |= dict.fromkeys("seed gamma start_e end_e learning_starts".split(), 0)
+    low |= dict.fromkeys("learning_rate tau exploration_fraction max_grad_norm".split(), 1e-12)
     high = dict.fromkeys("gamma tau start_e end_e exploration_fraction".split(), 1)
     high |= {"batch_size": args.buffer_size, "learning_starts": args.total_timesteps - 1}
     for name, least in low.items():
@@ -367,7 +367,7 @@ def start_wandb(args: Args, name: str):
 def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
     """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
     run = start_wandb(args, run_dir.name) if args.track else None
-    writer = SummaryWriter(run_dir)
+    writer = SummaryWriter(run_dir, flush_secs=5)  # also the longest that close() may wait after a Ctrl-C
     rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
     writer.add_text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows]))
 

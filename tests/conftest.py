@@ -95,7 +95,14 @@ def small(tmp_path):
 
     def make(**arguments):
         defaults = {"total_timesteps": 400, "learning_starts": 200, "train_frequency": 4, "batch_size": 16}
-        defaults |= {"hidden_sizes": (16,), "eval_frequency": 200, "eval_episodes": 2, "runs_dir": tmp_path / "runs"}
+        defaults |= {
+            "hidden_sizes": (16,),
+            "tau": 1.0,
+            "target_network_frequency": 50,
+            "eval_frequency": 200,
+            "eval_episodes": 2,
+            "runs_dir": tmp_path / "runs",
+        }
         return dqn.Args(**defaults | arguments)
 
     return make

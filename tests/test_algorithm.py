@@ -161,6 +161,15 @@ def test_epsilon_depends_on_environment_steps_alone(small, spy, train_frequency)
     assert [arguments for arguments, _ in calls] == [(1.0, 0.2, 0.5 * 400, t) for t in range(400)]
 
 
+@pytest.mark.parametrize("anneal_lr", [True, False])
+def test_learning_rate_falls_linearly(small, monkeypatch, anneal_lr):
+    rates, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self)))
+    train(small(learning_rate=0.1, anneal_lr=anneal_lr))  # updates at steps 204, 208, ..., 400 of 400
+    expected = [0.1 * (1 - (t - 1) / 400) if anneal_lr else 0.1 for t in range(204, 401, 4)]
+    assert rates == pytest.approx(expected)
+
+
 def test_numpy_network_is_the_torch_network():
     network = dqn.QNetwork(obs_dim=6, num_actions=3, hidden_sizes=(32, 16))
     vector = dqn.as_vector(network)

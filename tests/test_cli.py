@@ -129,7 +129,7 @@ def test_weights_that_do_not_fit(main, small, tmp_path):
     junk.write_bytes(b"not a model")
     torch.save([1, 2], tmp_path / "list.pt")
     for arguments in (
-        f"--evaluate {model}",  # hidden sizes 120 84 against 16
+        f"--evaluate {model}",  # hidden sizes 128 128 against 16
         f"--evaluate {model} --hidden-sizes 16 --env-id Acrobot-v1",
         f"--evaluate {junk}",
         f"--evaluate {tmp_path / 'list.pt'}",
@@ -203,7 +203,7 @@ def test_track_without_an_account_goes_on_offline(main, tmp_path, monkeypatch):
 
 
 def start(folder, *arguments, script="dqn.py", **options):
-    command = [sys.executable, script, *arguments]
+    command = [sys.executable, "-u", script, *arguments]
     return subprocess.Popen(
         command,
         cwd=folder,
