@@ -8,7 +8,8 @@ Bellman's equation, so Q-learning moves Q(s, a) towards a target made from one o
 
 With a network in place of a table, that alone is unstable. DQN adds two things. A replay buffer keeps past
 transitions and learns from random batches of them, because successive steps are too much alike. A target
-network, an older copy of the network, makes the targets, so that they do not move with every update.
+network, which follows the online one slowly (or is copied from it now and then, as in the paper), makes the
+targets, so that they do not move with every update.
 
 Mnih et al. (2015), "Human-level control through deep reinforcement learning", Nature 518, algorithm 1.
 
@@ -295,25 +296,28 @@ def update_target(target_vector: torch.Tensor, q_vector: torch.Tensor, tau: floa
 def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, video_name: str = "eval"):
     """Plays eval_episodes greedily, from the same starts every time, in an environment of its own.
 
-    Returns the list of undiscounted returns, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over all
+    Returns the list of undiscounted returns, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over
     visited states s, eval/q_realised that of the discounted return that followed: predicted above realised is
-    overestimation. A truncated episode would have gone on, so its unseen tail counts as γ^n max_a Q(last obs, a);
-    this may hide a part of the difference, but cannot make one up.
+    overestimation. A truncated episode would have gone on, so its unseen tail counts as γ^n max_a Q(last obs, a),
+    and only the first half of its states counts at all, where n is large. What is left of the tail may hide a part
+    of the difference, but cannot make one up.
     """
     returns, predicted, realised = [], [], []
     with closing(make_env(args, video_folder, video_name)) as env:
         for episode in range(args.eval_episodes):
             obs, _ = env.reset(seed=args.seed + 1_000_000 if episode == 0 else None)
-            rewards, terminated, truncated = [], False, False
+            max_q, rewards, terminated, truncated = [], [], False, False
             while not (terminated or truncated):
                 q = q_values(obs)
-                predicted.append(q.max())
+                max_q.append(q.max())
                 obs, reward, terminated, truncated, _ = env.step(q.argmax())
                 rewards.append(float(reward))
-            discounted_return = 0.0 if terminated else q_values(obs).max()
+            discounted = [0.0 if terminated else q_values(obs).max()]
             for reward in reversed(rewards):
-                discounted_return = reward + args.gamma * discounted_return
-                realised.append(discounted_return)
+                discounted.append(reward + args.gamma * discounted[-1])
+            counted = len(rewards) if terminated else (len(rewards) + 1) // 2
+            predicted += max_q[:counted]
+            realised += discounted[: -counted - 1 : -1]  # it was built from the end
             returns.append(sum(rewards))
     metrics = {"eval/episodic_return": np.mean(returns), "eval/episodic_return_std": np.std(returns)}
     metrics |= {"eval/q_predicted": np.mean(predicted), "eval/q_realised": np.mean(realised)}

@@ -180,15 +180,17 @@ def test_metrics_have_their_usual_names(small):
 
 
 def test_predicted_and_realised_value(small):
-    """Counter pays 1 to 5. With γ = 1/2 and Q = 8 everywhere, an episode that terminates realises, from its end,
-    5, 4 + 5/2 = 6.5, 3 + 6.5/2 = 6.25, 2 + 6.25/2 = 5.125 and 1 + 5.125/2 = 3.5625. One that is truncated goes on
-    for 8: 5 + 8/2 = 9, 4 + 9/2 = 8.5, 3 + 8.5/2 = 7.25, 2 + 7.25/2 = 5.625 and 1 + 5.625/2 = 3.8125."""
+    """Counter pays 1 to 5. With γ = 1/2, an episode that terminates realises, from its end, 5, 4 + 5/2 = 6.5,
+    3 + 6.5/2 = 6.25, 2 + 6.25/2 = 5.125 and 1 + 5.125/2 = 3.5625. One that is truncated goes on for max Q = 8:
+    5 + 8/2 = 9, 4 + 9/2 = 8.5, 3 + 8.5/2 = 7.25, 2 + 7.25/2 = 5.625 and 1 + 5.625/2 = 3.8125; the last two of its five
+    states are too near the end to count."""
     args = small(env_id="Counter-v0", gamma=0.5, eval_episodes=2)
-    returns, metrics = dqn.evaluate(args, lambda obs: np.array([7.0, 8.0]))
+    # max Q is 8 at the two final observations 5 and 1005, and the number of the observation before that.
+    returns, metrics = dqn.evaluate(args, lambda obs: np.array([0.0, 8.0 if obs[0] % 1000 == 5 else obs[0]]))
     assert returns == [15.0, 15.0]
-    assert metrics["eval/q_predicted"] == 8.0
-    terminated, truncated = [5, 6.5, 6.25, 5.125, 3.5625], [9, 8.5, 7.25, 5.625, 3.8125]
-    assert metrics["eval/q_realised"] == pytest.approx(sum(terminated + truncated) / 10)
+    assert metrics["eval/q_predicted"] == pytest.approx((0 + 1 + 2 + 3 + 4 + 1000 + 1001 + 1002) / 8)
+    terminated, truncated = [5, 6.5, 6.25, 5.125, 3.5625], [7.25, 5.625, 3.8125]
+    assert metrics["eval/q_realised"] == pytest.approx(sum(terminated + truncated) / 8)
     assert metrics["eval/episodic_return"] == 15.0 and metrics["eval/episodic_return_std"] == 0.0
 
 
