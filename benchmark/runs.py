@@ -26,11 +26,14 @@ def run_script(script: str, runs_dir: Path, **flags) -> Path:
     return Path(out.splitlines()[-1].split("see ")[-1])
 
 
-def read_scalars(run_dir: Path, name: str) -> list[tuple[int, float, float]]:
-    """One TensorBoard scalar as [(step, value, wall time in seconds), ...]."""
+def read_scalars(run_dir: Path) -> dict[str, list[tuple[int, float, float]]]:
+    """Every TensorBoard scalar of a run as {name: [(step, value, wall time in seconds), ...]}."""
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
     events.Reload()
-    return [(event.step, event.value, event.wall_time) for event in events.Scalars(name)]
+    return {
+        name: [(event.step, event.value, event.wall_time) for event in events.Scalars(name)]
+        for name in events.Tags()["scalars"]
+    }
 
 
 def complete_runs(runs_dir: Path) -> list[tuple[Path, dict, dict]]:

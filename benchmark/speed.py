@@ -65,7 +65,7 @@ def ours(args: Args, train_frequency: int, compile: bool = False) -> float:
             eval_frequency=args.steps,
             eval_episodes=1,
         )
-        times = {step: clock for step, _, clock in read_scalars(run_dir, "losses/td_loss")}
+        times = {step: clock for step, _, clock in read_scalars(run_dir)["losses/td_loss"]}
     return (times[args.steps] - times[args.skip]) / (args.steps - args.skip) * 1e6
 
 

@@ -8,11 +8,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dqn
+from benchmark.runs import ROOT, read_scalars
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["ROOT", "Counter", "Spaces", "scalars", "train"]
 
 
 class Counter(gym.Env):
@@ -133,7 +133,5 @@ def train(args) -> Path:
 
 
 def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every TensorBoard scalar of a run as {name: [(step, value), ...]}."""
-    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
-    events.Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    """Every TensorBoard scalar of a run as {name: [(step, value), ...]}, without the clock."""
+    return {name: [(step, value) for step, value, _ in events] for name, events in read_scalars(run_dir).items()}

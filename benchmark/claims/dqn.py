@@ -46,10 +46,11 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def draw(folders: list[Path], path: Path) -> None:
     """Greedy return, and predicted against realised value, over environment steps."""
+    scalars = [read_scalars(folder) for folder in folders]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 
     def curve(axes, name, label, color, seeds=False):
-        series = [read_scalars(folder, name) for folder in folders]
+        series = [run[name] for run in scalars]
         steps = [step for step, _, _ in series[0]]
         values = np.array([[value for _, value, _ in one] for one in series])
         if seeds:
