@@ -43,6 +43,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import tyro
+from torch.optim.adam import adam
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -176,21 +177,17 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
     if env.observation_space.dtype == np.uint8:  # pixels: scaled here and nowhere else
         unit = gym.spaces.Box(0, 1, env.observation_space.shape, np.float32)
         env = gym.wrappers.TransformObservation(env, lambda obs: obs / np.float32(255), unit)
-    return gym.wrappers.DtypeObservation(env, np.float32)
+    return env if env.observation_space.dtype == np.float32 else gym.wrappers.DtypeObservation(env, np.float32)
 
 
-class QNetwork(nn.Module):
+class QNetwork(nn.Sequential):
     """Q(s, ·) of a batch of observations: (B, obs_dim) -> (B, num_actions)."""
 
     def __init__(self, obs_dim: int, num_actions: int, hidden_sizes: tuple[int, ...]):
-        super().__init__()
         layers = []
         for inputs, outputs in pairwise([obs_dim, *hidden_sizes, num_actions]):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        self.network = nn.Sequential(*layers[:-1])  # no ReLU after the last layer
-
-    def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        return self.network(obs)
+        super().__init__(*layers[:-1])  # no ReLU after the last layer
 
     def numpy(self) -> Callable[[np.ndarray], np.ndarray]:
         """The same function of one observation, (obs_dim,) -> (num_actions,), several times faster than torch.
@@ -241,7 +238,7 @@ class ReplayBuffer:
         """Draws uniformly, with replacement."""
         i = rng.integers(self.size, size=batch_size)
         arrays = (self.obs, self.action, self.reward, self.next_obs, self.terminated)
-        return Batch(*(torch.from_numpy(array[i]).to(device) for array in arrays))
+        return Batch(*(torch.from_numpy(array.take(i, axis=0)).to(device) for array in arrays))
 
 
 def linear_schedule(start_e: float, end_e: float, duration: float, t: int) -> float:
@@ -265,7 +262,7 @@ def td_loss(q_taken: torch.Tensor, td_target: torch.Tensor, loss: str) -> torch.
 
 
 def loss_and_gradient(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args):
-    """The mean loss (), the mean Q(s, a) (), and the clipped gradient by all parameters (num_parameters,)."""
+    """The mean loss (), Q(s, a) of the actions taken (B,), and the clipped gradient by all parameters (P,)."""
     with torch.no_grad():  # the target counts as a constant
         next_q = target_network(batch.next_obs)  # (B, num_actions)
         y = td_target(next_q, batch.reward, batch.terminated, args.gamma)  # (B,)
@@ -274,18 +271,28 @@ def loss_and_gradient(q_network: QNetwork, target_network: QNetwork, batch: Batc
     loss = td_loss(q_taken, y, args.loss).mean()
     gradients = torch.autograd.grad(loss, list(q_network.parameters()))
     gradient = torch.cat([g.flatten() for g in gradients])
-    gradient = gradient * (args.max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
-    return loss.detach(), q_taken.detach().mean(), gradient
+    too_long = (gradient.norm() / args.max_grad_norm).clamp(min=1.0)
+    return loss.detach(), q_taken.detach(), gradient / too_long
 
 
 def as_vector(network: nn.Module) -> torch.Tensor:
-    """All parameters as one vector, of which the network's own become views.
+    """All parameters as one vector (P,), of which the network's own become views.
 
     Clipping, Adam and the target update are then one operation each, not one for every layer.
     """
     vector = nn.utils.parameters_to_vector(network.parameters()).detach()
     nn.utils.vector_to_parameters(vector, network.parameters())
     return vector
+
+
+def adam_step(vector: torch.Tensor, gradient: torch.Tensor, moments: list[list[torch.Tensor]], lr: float) -> None:
+    """θ ← θ - lr m / (√v + 1e-8), in place: torch.optim.Adam without the class around it, which takes as long again.
+
+    moments: the running means m and v of gradient and squared gradient, and the count of steps that corrects them.
+    """
+    mean, square, steps = moments
+    constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
+    adam([vector], [gradient], mean, square, [], steps, lr=lr, fused=True, **constants)
 
 
 def update_target(target_vector: torch.Tensor, q_vector: torch.Tensor, tau: float) -> None:
@@ -351,20 +358,20 @@ def start_wandb(args: Args, name: str):
     """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
     import wandb  # only --track needs it, and it takes half a second
 
-    settings = wandb.Settings(init_timeout=10)  # seconds
-    options = dict(project=args.wandb_project_name, entity=args.wandb_entity, name=name, settings=settings)
-    options |= dict(config=asdict(args), save_code=True)
+    def init(mode: str):
+        project = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
+        settings = wandb.Settings(init_timeout=10)  # seconds
+        return wandb.init(mode=mode, **project, config=asdict(args), save_code=True, settings=settings)
+
     mode = args.wandb_mode or os.environ.get("WANDB_MODE", "online")
-    if mode != "online":
-        return wandb.init(mode=mode, **options)
     try:
-        if wandb.login(prompt=False):
-            return wandb.init(mode=mode, **options)
-        reason = "no account here (wandb login)"
+        if mode == "online" and not wandb.login(prompt=False):
+            raise wandb.Error("no account here (wandb login)")
+        return init(mode)
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
-    print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
-    return wandb.init(mode="offline", **options)
+        print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
+        return init("offline")
 
 
 @contextmanager
@@ -398,6 +405,7 @@ def train(args: Args) -> Path:
     """Trains and evaluates one agent and returns its run folder. Raises BadInput, FloatingPointError, OSError."""
     check(args)
     torch.set_num_threads(1)  # with matrices this small a second thread gains nothing
+    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     device = torch.device("cuda" if args.cuda else "cpu")
@@ -409,12 +417,12 @@ def train(args: Args) -> Path:
     target_network = QNetwork(obs_dim, num_actions, args.hidden_sizes).to(device)
     q_vector, target_vector = as_vector(q_network), as_vector(target_network)
     update_target(target_vector, q_vector, tau=1.0)
-    optimizer = torch.optim.Adam([q_vector], lr=args.learning_rate, fused=True)
+    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros((), device=device)]]
     q_values = q_network.numpy()
     update = loss_and_gradient
     if args.compile:
         torch._dynamo.config.trace_autograd_ops = True  # the backward pass too goes into the graph
-        update = torch.compile(loss_and_gradient, fullgraph=True)
+        update = torch.compile(loss_and_gradient, fullgraph=True, options={"cpp_wrapper": not args.cuda})
 
     run_dir = make_run_dir(args)
     video_folder = run_dir / "videos" if args.capture_video else None
@@ -441,11 +449,9 @@ def train(args: Args) -> Path:
             # Learn.
             if global_step > args.learning_starts and global_step % args.train_frequency == 0:
                 batch = buffer.sample(args.batch_size, rng, device)
-                loss, q_mean, q_vector.grad = update(q_network, target_network, batch, args)
-                if args.anneal_lr:
-                    remaining = 1 - (global_step - 1) / args.total_timesteps
-                    optimizer.param_groups[0]["lr"] = args.learning_rate * remaining
-                optimizer.step()
+                loss, q_taken, gradient = update(q_network, target_network, batch, args)
+                remaining = 1 - (global_step - 1) / args.total_timesteps if args.anneal_lr else 1.0
+                adam_step(q_vector, gradient, moments, args.learning_rate * remaining)
                 updates += 1
                 if args.cuda:
                     q_values = q_network.numpy()
@@ -454,8 +460,9 @@ def train(args: Args) -> Path:
 
             # Report.
             if global_step % 100 == 0 and updates > 0:
-                metrics = {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": epsilon}
-                log(metrics | {"charts/SPS": global_step / (time.time() - start_time)}, global_step)
+                metrics = {"losses/td_loss": loss.item(), "losses/q_values": q_taken.mean().item()}
+                sps = global_step / (time.time() - start_time)
+                log(metrics | {"charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
                 returns, metrics = evaluate(args, q_values, video_folder, f"step-{global_step}")
                 log(metrics, global_step)

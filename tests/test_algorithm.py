@@ -11,7 +11,7 @@ import dqn
 def linear_network(weight, bias):
     """Q(s, ·) = weight * s + bias for a single number s, two actions."""
     network = dqn.QNetwork(obs_dim=1, num_actions=2, hidden_sizes=())
-    state = {"network.0.weight": torch.tensor(weight).reshape(2, 1), "network.0.bias": torch.tensor(bias)}
+    state = {"0.weight": torch.tensor(weight).reshape(2, 1), "0.bias": torch.tensor(bias)}
     network.load_state_dict(state)
     return network
 
@@ -59,8 +59,8 @@ def test_target_comes_from_the_target_network():
     target_network = linear_network([2.0, 5.0], [0.0, 0.0])  # Q_target(1, ·) = 2, 5
     online = linear_network([100.0, 200.0], [3.0, 4.0])  # Q(0, ·) = 3, 4 and Q(1, ·) = 103, 204
     args = dqn.Args(gamma=0.5, loss="mse", max_grad_norm=float("inf"))
-    loss, q_mean, _ = dqn.loss_and_gradient(online, target_network, batch_of_one(), args)
-    assert q_mean.item() == 3.0  # Q(s, a) of the action taken
+    loss, q_taken, _ = dqn.loss_and_gradient(online, target_network, batch_of_one(), args)
+    assert q_taken.tolist() == [3.0]  # Q(s, a) of the action taken
     assert loss.item() == (3 - (1 + 0.5 * 5)) ** 2
     perturbed = linear_network([-7.0, 1e6], [3.0, 4.0])  # other values at s' = 1, the same at s = 0
     assert dqn.loss_and_gradient(perturbed, target_network, batch_of_one(), args)[0] == loss
@@ -162,12 +162,22 @@ def test_epsilon_depends_on_environment_steps_alone(small, spy, train_frequency)
 
 
 @pytest.mark.parametrize("anneal_lr", [True, False])
-def test_learning_rate_falls_linearly(small, monkeypatch, anneal_lr):
-    rates, step = [], torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self)))
+def test_learning_rate_falls_linearly(small, spy, anneal_lr):
+    steps = spy("adam_step")
     train(small(learning_rate=0.1, anneal_lr=anneal_lr))  # updates at steps 204, 208, ..., 400 of 400
     expected = [0.1 * (1 - (t - 1) / 400) if anneal_lr else 0.1 for t in range(204, 401, 4)]
-    assert rates == pytest.approx(expected)
+    assert [lr for (_, _, _, lr), _ in steps] == pytest.approx(expected)
+
+
+def test_adam_by_hand():
+    """With one gradient g, m / √v = g / |g|: a step of lr against its sign. With g = 4, then 3, corrected for the start:
+    m = (0.9 * 0.4 + 0.1 * 3) / (1 - 0.9²) and v = (0.999 * 0.016 + 0.001 * 9) / (1 - 0.999²)."""
+    vector, moments = torch.tensor([1.0, 1.0]), [[torch.zeros(2)], [torch.zeros(2)], [torch.zeros(())]]
+    dqn.adam_step(vector, torch.tensor([4.0, -0.01]), moments, lr=0.1)
+    assert vector.tolist() == pytest.approx([1 - 0.1, 1 + 0.1])
+    dqn.adam_step(vector, torch.tensor([3.0, -0.01]), moments, lr=0.01)
+    m, v = (0.9 * 0.4 + 0.1 * 3) / (1 - 0.9**2), (0.999 * 0.016 + 0.001 * 9) / (1 - 0.999**2)
+    assert vector.tolist() == pytest.approx([0.9 - 0.01 * m / v**0.5, 1.1 + 0.01])
 
 
 def test_numpy_network_is_the_torch_network():

@@ -158,7 +158,7 @@ def test_weights_are_loaded_without_unpickling_code(main, tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "pwned"),)
 
-    torch.save({"network.0.weight": Evil()}, tmp_path / "evil.pt")
+    torch.save({"0.weight": Evil()}, tmp_path / "evil.pt")
     code, _, err = main(f"--evaluate {tmp_path / 'evil.pt'}")
     assert code == 2 and "does not hold weights" in err and not (tmp_path / "pwned").exists()
 

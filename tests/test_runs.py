@@ -148,7 +148,7 @@ def test_two_seeds_differ_in_weights_actions_and_resets(small, spy):
     networks, buffers = spy("QNetwork"), spy("ReplayBuffer")
     for seed in (1, 2):
         train(small(seed=seed, learning_starts=399, train_frequency=1000))  # no updates: the weights of the start
-    first, second = (networks[i][1].state_dict()["network.0.weight"] for i in (0, 2))
+    first, second = (networks[i][1].state_dict()["0.weight"] for i in (0, 2))
     assert not torch.equal(first, second)
     one, two = (buffer for _, buffer in buffers)
     assert not np.array_equal(one.action[:100], two.action[:100])
