@@ -81,39 +81,39 @@ class Args:
     """truncate episodes after so many steps (default: the environment's limit, or 10,000 if it has none)"""
     action_bins: int = 11
     """values into which a one-dimensional continuous action is divided"""
-    total_timesteps: int = 30_000
+    total_timesteps: int = 100_000
     """environment steps to train for"""
-    learning_rate: float = 4e-3
+    learning_rate: float = 5e-3
     """step size of Adam"""
     anneal_lr: bool = True
     """let the learning rate fall linearly to 0 over the run"""
-    hidden_sizes: tuple[int, ...] = (128, 128)
+    hidden_sizes: tuple[int, ...] = (64, 64)
     """units of each hidden layer"""
-    buffer_size: int = 50_000
+    buffer_size: int = 100_000
     """transitions kept in the replay buffer"""
     gamma: float = 0.99
     """discount factor γ"""
-    tau: float = 0.01
+    tau: float = 0.015
     """fraction of the way to the online network in a target update (1: a copy)"""
-    target_network_frequency: int = 1
+    target_network_frequency: int = 4
     """environment steps between target updates (for the paper's copies: many steps, and --tau 1)"""
-    batch_size: int = 256
+    batch_size: int = 512
     """transitions in an update"""
     start_e: float = 1.0
     """ε, the probability of a random action, at the start"""
-    end_e: float = 0.05
+    end_e: float = 0.1
     """ε at the end"""
-    exploration_fraction: float = 0.5
+    exploration_fraction: float = 0.25
     """fraction of total-timesteps in which ε falls"""
-    learning_starts: int = 500
+    learning_starts: int = 2_000
     """environment steps before the first update"""
-    train_frequency: int = 1
+    train_frequency: int = 4
     """environment steps between updates"""
     loss: Literal["mse", "huber"] = "mse"
-    """loss of a TD error (huber, linear beyond 1, takes rare failures for outliers)"""
+    """loss of a TD error (huber, linear beyond 1, hardly learns from failures once they are rare)"""
     max_grad_norm: float = 10.0
     """longer gradients are scaled down to this norm (inf: never)"""
-    eval_frequency: int = 5_000
+    eval_frequency: int = 10_000
     """environment steps between greedy evaluations"""
     eval_episodes: int = 20
     """episodes in an evaluation"""
