@@ -170,8 +170,8 @@ def test_learning_rate_falls_linearly(small, spy, anneal_lr):
 
 
 def test_adam_by_hand():
-    """With one gradient g, m / √v = g / |g|: a step of lr against its sign. With g = 4, then 3, corrected for the start:
-    m = (0.9 * 0.4 + 0.1 * 3) / (1 - 0.9²) and v = (0.999 * 0.016 + 0.001 * 9) / (1 - 0.999²)."""
+    """With one gradient g, m / √v = g / |g|: a step of lr against its sign. With g = 4, then 3, corrected for
+    the start, m = (0.9 * 0.4 + 0.1 * 3) / (1 - 0.9²) and v = (0.999 * 0.016 + 0.001 * 9) / (1 - 0.999²)."""
     vector, moments = torch.tensor([1.0, 1.0]), [[torch.zeros(2)], [torch.zeros(2)], [torch.zeros(())]]
     dqn.adam_step(vector, torch.tensor([4.0, -0.01]), moments, lr=0.1)
     assert vector.tolist() == pytest.approx([1 - 0.1, 1 + 0.1])

@@ -14,6 +14,9 @@ def test_cartpole_gets_five_times_better_than_random(tmp_path, loss):
     run_dir = train(
         dqn.Args(
             total_timesteps=6_000,
+            learning_starts=500,
+            train_frequency=1,
+            target_network_frequency=1,
             learning_rate=1e-3,
             tau=0.005,
             hidden_sizes=(64, 64),
