@@ -6,8 +6,9 @@
 
 The work is CleanRL's: CartPole-v1, network 120-84, batch 128, Adam at 2.5e-4, mean squared error, no clipping,
 target copied every 500 steps, ε fixed at 0.05 so that nearly every step needs the network. Every program runs in a
-process of its own with one thread; they take turns, so that a machine that slows down slows all of them; a time is
-that of the steps from `skip` to the end, after learning has started. CleanRL is not installable as a package: give
+process of its own with one thread, all on the same core (on Linux: a log written by a thread on another core slows the
+first one down); they take turns, so that a machine that slows down slows all of them; a time is that of the steps
+from `skip` to the end, after learning has started. CleanRL is not installable as a package: give
 the folder of a checkout and a Python in which it runs, and its unchanged dqn.py takes part.
 """
 
@@ -110,6 +111,8 @@ def cleanrl(args: Args, train_frequency: int) -> float:
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     programs = {"dqn.py": ours, "Stable-Baselines3": stable_baselines3}
     if args.compile:
         programs["dqn.py --compile"] = lambda args, train_frequency: ours(args, train_frequency, compile=True)
