@@ -29,6 +29,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -503,9 +504,16 @@ def play(args: Args) -> None:
     print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
 
 
+def thread_failed(failure) -> None:
+    """Leaves to log() the error of TensorBoard's thread (a full disk, say), which it raises again; prints others."""
+    if type(failure.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failure)
+
+
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
     args = tyro.cli(Args, description=__doc__)
+    threading.excepthook = thread_failed
     try:
         play(args) if args.evaluate else train(args)
     except (BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
