@@ -85,7 +85,7 @@ class Args:
     """values into which a one-dimensional continuous action is divided"""
     total_timesteps: int = 100_000
     """environment steps to train for"""
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     """step size of Adam"""
     anneal_lr: bool = True
     """let the learning rate fall linearly to 0 over the run"""
