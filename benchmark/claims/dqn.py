@@ -87,7 +87,8 @@ def main() -> None:
             arguments["seed"]: (folder, result) for folder, arguments, result in runs if arguments["loss"] == args.loss
         }
 
-    missing = [seed for seed in seeds if seed not in complete()]
+    done = complete()
+    missing = [seed for seed in seeds if seed not in done]
     with ThreadPoolExecutor(args.workers) as pool:
         runs = pool.map(lambda seed: run_script("dqn.py", runs_dir, seed=seed, loss=args.loss), missing)
         list(tqdm(runs, total=len(missing), desc="seeds"))
