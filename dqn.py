@@ -244,7 +244,7 @@ class ReplayBuffer:
 
 
 def linear_schedule(start_e: float, end_e: float, duration: float, t: int) -> float:
-    """ε after t environment steps: from start_e to end_e in `duration` steps, and constant from then on."""
+    """The value after t environment steps: from start_e to end_e in `duration` steps, and constant from then on."""
     return start_e + (end_e - start_e) * min(t / duration, 1.0)
 
 

@@ -7,7 +7,6 @@ Runs 20 seeds, two at a time, and writes a table of all seeds and a figure of th
 is complete is not run again; runs of another version of dqn.py do not count.
 """
 
-import csv
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import tyro
 from tqdm import tqdm
 
 from benchmark.runs import ROOT, complete_runs, read_scalars, run_script
+from benchmark.statistics import mean_and_interval, write_table
 
 
 @dataclass
@@ -39,13 +39,6 @@ class Args:
     """where table and figure are written"""
     threshold: float = 475.0
     """mean greedy return from which CartPole-v1 counts as solved (Gymnasium's own)"""
-
-
-def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over seeds (axis 0) and its 95 % percentile-bootstrap interval."""
-    rng = np.random.default_rng(0)
-    interval = scipy.stats.bootstrap((values,), np.mean, axis=0, method="percentile", rng=rng).confidence_interval
-    return values.mean(axis=0), interval.low, interval.high
 
 
 def draw(folders: list[Path], loss: str, path: Path) -> None:
@@ -105,12 +98,8 @@ def main() -> None:
         }
         for seed in seeds
     ]
-    args.output.mkdir(parents=True, exist_ok=True)
     name = "dqn_cartpole" if args.loss == "mse" else f"dqn_cartpole_{args.loss}"
-    with (args.output / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows, args.output / f"{name}.csv")
     draw([runs[seed][0] for seed in seeds], args.loss, args.output / f"{name}.png")
 
     returns = np.array([row["final_return"] for row in rows])

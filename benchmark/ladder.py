@@ -1,0 +1,162 @@
+"""The ladder: which script grew out of which, by what idea, and in which definitions alone they may differ.
+
+    python -m benchmark.ladder             # carry a change of a shared part from a parent to its rungs, and the README
+    python -m benchmark.ladder --check     # only say what would change; exit code 1 if anything would
+
+The scripts share text, not imports. What is not declared in LADDER as part of a rung's idea is the same text as in its
+parent, to the letter. So change a shared part in dqn.py, run this command, and the other scripts have it too. A change
+inside a definition that a rung declares as its own is carried by hand.
+"""
+
+import ast
+import difflib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from benchmark.runs import ROOT
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A script and what sets it apart from its parent."""
+
+    script: str
+    idea: str
+    parent: str | None = None
+    differs: tuple[str, ...] = ()  # definitions that are its own, new ones included
+    most_lines: int = 0  # added and removed against the parent; blank and docstring lines aside
+
+
+LADDER = (
+    Rung("tabular_q.py", "Q-learning in a table, against exact Q*"),
+    Rung("fqi.py", "Q-learning as a sequence of regressions on a fixed data set"),
+    Rung("dqn.py", "a network for Q, a replay buffer, a target network"),
+    Rung(
+        "double_dqn.py",
+        "one network chooses the action, the other one values it",
+        parent="dqn.py",
+        differs=("td_target", "loss_and_gradient"),
+        most_lines=15,
+    ),
+    Rung(
+        "dueling_dqn.py",
+        "the network says separately how good the state is and how much better each action",
+        parent="dqn.py",
+        differs=("QNetwork", "check"),
+        most_lines=30,
+    ),
+    Rung(
+        "per_dqn.py",
+        "learn more often from what surprised more",
+        parent="dqn.py",
+        differs=("Args", "check", "Batch", "SumTree", "ReplayBuffer", "loss_and_gradient", "train"),
+        most_lines=110,
+    ),
+    Rung("dqn_atari.py", "pixels, frame skipping, a convolutional network, the GPU"),
+)
+HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())
+README_MARKS = "<!-- ladder: written by `python -m benchmark.ladder` -->\n", "<!-- end of the ladder -->\n"
+
+
+def definitions(source: str) -> dict[str, str]:
+    """The parts of a script in their order: docstring, imports, every top-level definition, main.
+
+    A part begins where the one before it ends, so that comments above a definition belong to it.
+    """
+    lines, parts, start, defined = source.splitlines(), {}, 0, False
+    for node in ast.parse(source).body:
+        defined = defined or isinstance(node, ast.FunctionDef | ast.ClassDef)
+        name = getattr(node, "name", "main" if defined else "imports" if parts else "docstring")
+        text = "\n".join(lines[start : node.end_lineno])
+        parts[name] = f"{parts[name]}\n{text}" if name in parts else text.strip("\n")
+        start = node.end_lineno
+    return parts
+
+
+def rebuilt(rung: Rung, parent: str, child: str) -> str:
+    """The child's source with its own docstring and declared definitions, and everything else as in the parent."""
+    theirs, own = definitions(parent), definitions(child)
+    names = list(theirs)
+    for before, name in zip(own, list(own)[1:], strict=False):  # put what is new in the child behind what it follows
+        if name not in theirs and name in rung.differs:
+            names.insert(names.index(before) + 1, name)
+    parts = {name: own[name] if name in (*rung.differs, "docstring") else theirs[name] for name in names}
+    docstring, imports, *rest = parts.values()
+    return "\n\n\n".join([f"{docstring}\n\n{imports}", *rest]) + "\n"
+
+
+def code_lines(source: str) -> list[str]:
+    """The lines of a script without blank ones and docstrings (those of fields included)."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return [line for line in lines if line.strip()]
+
+
+def lines_changed(parent: str, child: str) -> tuple[int, int]:
+    """Lines (added, removed) on the way from the parent to the child, blank and docstring lines aside."""
+    changes = [line[0] for line in difflib.ndiff(code_lines(parent), code_lines(child))]
+    return changes.count("+"), changes.count("-")
+
+
+def read(script: str) -> str:
+    return (ROOT / script).read_text()
+
+
+def table() -> str:
+    """The README's ladder, in Markdown."""
+    rows = ["| file | the idea | against its parent |", "|---|---|---|"]
+    for rung in LADDER:
+        name, versus = f"[`{rung.script}`]({rung.script})", ""
+        if rung not in HERE:
+            name, versus = f"`{rung.script}`", "coming"
+        elif rung.parent:
+            added, removed = lines_changed(read(rung.parent), read(rung.script))
+            versus = f"`diff {rung.parent} {rung.script}`: {added} lines added, {removed} removed"
+        rows.append(f"| {name} | {rung.idea} | {versus} |")
+    return "\n".join(rows) + "\n"
+
+
+def outdated() -> dict[Path, tuple[str, str]]:
+    """What does not follow from the parents: {file: (what it should be, what has changed)}."""
+    files = {}
+    for rung in HERE:
+        if rung.parent:
+            old, new = read(rung.script), rebuilt(rung, read(rung.parent), read(rung.script))
+            before, after = definitions(old), definitions(new)
+            changed = [name for name in before | after if before.get(name) != after.get(name)]
+            if new != old:
+                said = f"{', '.join(changed) or 'blank lines'} as in {rung.parent}"
+                files[ROOT / rung.script] = new, f"{said}; its own are still {', '.join(rung.differs)}"
+    start, end = README_MARKS
+    head, rest = read("README.md").split(start)
+    new = head + start + table() + end + rest.split(end)[1]
+    if new != read("README.md"):
+        files[ROOT / "README.md"] = new, "the ladder's table"
+    return files
+
+
+def main(check: bool = False) -> None:
+    """Carries shared parts from parents to their rungs.
+
+    check: change nothing, and exit with code 1 if there is anything to change
+    """
+    found = False
+    while files := outdated():  # once more, because the table in the README counts lines of the scripts
+        found = True
+        for path, (text, said) in files.items():
+            print(f"{path.name}: {said}")
+            if not check:
+                path.write_text(text)
+        if check:
+            sys.exit(1)
+    if not found:
+        print("nothing to change")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
