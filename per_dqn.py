@@ -253,9 +253,10 @@ class SumTree:
         """v_i ← value, several times faster than `set` with one element."""
         node = i + self.first_leaf
         change = value - self.nodes[node]
-        while node:
-            self.nodes[node] += change
+        self.nodes[node] = value
+        while node > 1:
             node //= 2
+            self.nodes[node] += change
 
     def set(self, i: np.ndarray, value: np.ndarray) -> None:
         """v_i ← value for many i at once, both (B,); where i repeats, the last one counts."""

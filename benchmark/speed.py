@@ -1,34 +1,53 @@
-"""Steps per second in steady state, side by side with peers on the same work, in one run.
+"""Times of our scripts and of their peers on the same work, side by side in one run.
 
     python -m benchmark.speed
     python -m benchmark.speed --compile --train-frequencies 1
     python -m benchmark.speed --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python
+    python -m benchmark.speed --what rungs
+    python -m benchmark.speed --what replay
 
-The work is CleanRL's: CartPole-v1, network 120-84, batch 128, Adam at 2.5e-4, mean squared error, no clipping,
-target copied every 500 steps, ε fixed at 0.05 so that nearly every step needs the network. Every program runs in a
-process of its own with one thread, all on the same core (on Linux: a log written by a thread on another core slows the
-first one down); they take turns, so that a machine that slows down slows all of them; a time is that of the steps
-from `skip` to the end, after learning has started. CleanRL is not installable as a package: give
-the folder of a checkout and a Python in which it runs, and its unchanged dqn.py takes part.
+**peers**: steps per second of dqn.py in steady state. The work is CleanRL's: CartPole-v1, network 120-84, batch 128,
+Adam at 2.5e-4, mean squared error, no clipping, target copied every 500 steps, ε fixed at 0.05 so that nearly every
+step needs the network. Every program runs in a process of its own with one thread, all on the same core (on Linux: a
+log written by a thread on another core slows the first one down); they take turns, so that a machine that slows down
+slows all of them; a time is that of the steps from `skip` to the end, after learning has started. CleanRL is not
+installable as a package: give the folder of a checkout and a Python in which it runs, and its unchanged dqn.py takes
+part.
+
+**rungs**: the same work, done by all scripts that grew out of dqn.py.
+
+**replay**: prioritized sampling of a batch of 32 and the update of its priorities, and one added transition, with
+100,000 and a million transitions in the buffer: per_dqn.py, the same buffer with `numpy.random.choice(p=...)` in place
+of the tree, and cpprb, which is written in C++ (`pip install cpprb`; it is left out where it is missing).
 """
 
+import importlib.util
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import torch
 import tyro
 from tqdm import tqdm
 
+import per_dqn
+from benchmark.ladder import HERE
 from benchmark.runs import read_scalars, run_script
 
 
 @dataclass
 class Args:
+    what: Literal["peers", "rungs", "replay"] = "peers"
+    """what to time"""
     train_frequencies: tuple[int, ...] = (10, 1)
     """environment steps between updates, one table for each"""
     repeats: int = 5
@@ -45,11 +64,11 @@ class Args:
     """Python with the packages that CleanRL pins"""
 
 
-def ours(args: Args, train_frequency: int, compile: bool = False) -> float:
-    """Microseconds a step of dqn.py, from the clock of its TensorBoard events."""
+def ours(args: Args, train_frequency: int, script: str = "dqn.py", compile: bool = False) -> float:
+    """Microseconds a step of one of our scripts, from the clock of its TensorBoard events."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = run_script(
-            "dqn.py",
+            script,
             Path(folder),
             total_timesteps=args.steps,
             train_frequency=train_frequency,
@@ -109,30 +128,142 @@ def cleanrl(args: Args, train_frequency: int) -> float:
     return (clocks[-1] - clocks[0]) / (len(clocks) - 1) / 100 * 1e6
 
 
+def in_turns(programs: dict[str, Callable[[], float]], repeats: int, title: str) -> dict[str, list[float]]:
+    """Microseconds of every program, `repeats` of each, taking turns."""
+    times = {name: [] for name in programs}
+    for _ in tqdm(range(repeats), desc=title):
+        for name, program in programs.items():
+            times[name].append(program())
+    return times
+
+
+def report(times: dict[str, list[float]], title: str, mine: list[str]) -> None:
+    """Prints medians, and by how much `mine` are faster than the others: the median of the ratios of each turn."""
+    print(f"\n{title}: median microseconds of {len(next(iter(times.values())))} runs (min, max)")
+    for name, values in times.items():
+        line = f"  {name:20} {statistics.median(values):7.1f} ({min(values):.1f}, {max(values):.1f})"
+        for own in mine if name not in mine else ():
+            ratios = [peer / us for peer, us in zip(values, times[own], strict=True)]
+            line += f"   {own} is {statistics.median(ratios):.2f} times as fast"
+        print(line)
+
+
+def steps(args: Args) -> None:
+    """Times whole scripts: peers or rungs."""
+    if args.what == "rungs":
+        scripts = [rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent)]
+        programs = {script: partial(ours, args, script=script) for script in scripts}
+    else:
+        programs = {"dqn.py": partial(ours, args), "Stable-Baselines3": partial(stable_baselines3, args)}
+        if args.compile:
+            programs["dqn.py --compile"] = partial(ours, args, compile=True)
+        if args.cleanrl:
+            programs["CleanRL"] = partial(cleanrl, args)
+    mine = [name for name in programs if name.startswith("dqn.py")]
+    for every in args.train_frequencies:
+        title = f"a step, one update every {every} steps"
+        turns = {name: partial(program, train_frequency=every) for name, program in programs.items()}
+        report(in_turns(turns, args.repeats, title), title, mine)
+
+
+class ChoiceReplayBuffer(per_dqn.ReplayBuffer):
+    """per_dqn.py's buffer, with the priorities in a plain array, drawn with numpy.random.choice."""
+
+    class Tree:
+        def __init__(self, capacity: int):
+            self.values = np.zeros(capacity)
+
+        def set_one(self, i, value):
+            self.values[i] = value
+
+        set = set_one
+
+        def get(self, i):
+            return self.values[i]
+
+        def find(self, u):
+            return np.random.choice(len(self.values), len(u), p=self.values / self.nodes[1])
+
+        @property
+        def nodes(self):
+            return 0.0, self.values.sum()
+
+    def __init__(self, capacity: int, *arguments):
+        super().__init__(capacity, *arguments)
+        self.tree = self.Tree(capacity)
+
+
+class Cpprb:
+    """The same three calls to cpprb's PrioritizedReplayBuffer."""
+
+    def __init__(self, capacity: int, obs_dim: int, priority: str, alpha: float, eps: float):
+        from cpprb import PrioritizedReplayBuffer
+
+        vector = {"shape": obs_dim}
+        fields = {"obs": vector, "action": {"dtype": np.int64}, "reward": {}, "next_obs": vector}
+        fields["terminated"] = {"dtype": np.bool_}
+        self.buffer = PrioritizedReplayBuffer(capacity, fields, alpha=alpha, eps=eps)
+
+    def add(self, obs, action, reward, next_obs, terminated):
+        self.buffer.add(obs=obs, action=action, reward=reward, next_obs=next_obs, terminated=terminated)
+
+    def sample(self, batch_size, beta, rng, device):
+        batch = self.buffer.sample(batch_size, beta)
+        return batch, batch["indexes"]
+
+    def update_priorities(self, i, td_error):
+        self.buffer.update_priorities(i, td_error)
+
+
+def median_time(call: Callable[[], None], times: int) -> float:
+    """Median microseconds of a call."""
+    clocks = [time.perf_counter()]
+    for _ in range(times):
+        call()
+        clocks.append(time.perf_counter())
+    return statistics.median(np.diff(clocks)) * 1e6
+
+
+def full_buffer(kind: Callable, size: int, batch_size: int = 32, obs_dim: int = 4) -> tuple[Callable, Callable]:
+    """Fills a buffer and returns two calls: one draws a batch and sets its priorities, one adds a transition."""
+    rng = np.random.default_rng(1)
+    buffer = kind(size, obs_dim, "proportional", 0.6, 1e-6)
+    obs, errors = np.ones(obs_dim, np.float32), rng.exponential(size=batch_size).astype(np.float32)
+
+    def draw() -> None:
+        _, i = buffer.sample(batch_size, 0.4, rng, torch.device("cpu"))
+        buffer.update_priorities(i, errors)
+
+    def add() -> None:
+        buffer.add(obs, 1, 1.0, obs, False)
+
+    for _ in tqdm(range(size), desc=f"{kind.__module__}.{kind.__name__}: adding {size:,}"):
+        add()
+    return draw, add
+
+
+def replay(args: Args) -> None:
+    """Times prioritized replay alone."""
+    kinds = {"per_dqn.py": (per_dqn.ReplayBuffer, 1_000), "numpy.random.choice": (ChoiceReplayBuffer, 30)}
+    if importlib.util.find_spec("cpprb"):
+        kinds["cpprb"] = Cpprb, 1_000
+    else:
+        print("cpprb is missing (pip install cpprb) and left out")
+    for size in (100_000, 1_000_000):
+        draws, adds = {}, {}
+        for name, (kind, times) in kinds.items():
+            draw, add = full_buffer(kind, size)
+            draws[name], adds[name] = partial(median_time, draw, times), partial(median_time, add, 10_000)
+        for calls, what in ((draws, "sample 32 and update their priorities"), (adds, "add one")):
+            title = f"{what}, {size:,} transitions"
+            report(in_turns(calls, args.repeats, title), title, ["per_dqn.py"])
+
+
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    programs = {"dqn.py": ours, "Stable-Baselines3": stable_baselines3}
-    if args.compile:
-        programs["dqn.py --compile"] = lambda args, train_frequency: ours(args, train_frequency, compile=True)
-    if args.cleanrl:
-        programs["CleanRL"] = cleanrl
-    for train_frequency in args.train_frequencies:
-        times = {name: [] for name in programs}
-        for _ in tqdm(range(args.repeats), desc=f"train every {train_frequency}"):
-            for name, program in programs.items():
-                times[name].append(program(args, train_frequency))
-        print(
-            f"\none update every {train_frequency} steps: median microseconds a step of {args.repeats} runs (min, max)"
-        )
-        mine = [name for name in programs if name.startswith("dqn.py")]
-        for name, values in times.items():
-            line = f"  {name:20} {statistics.median(values):7.0f} ({min(values):.0f}, {max(values):.0f})"
-            for own in mine if name not in mine else ():
-                ratios = [peer / us for peer, us in zip(values, times[own], strict=True)]
-                line += f"   {own} is {statistics.median(ratios):.2f} times as fast"
-            print(line)
+    replay(args) if args.what == "replay" else steps(args)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """What several test files need: small runs, their scalars, and environments whose every number is known."""
 
 import contextlib
+import importlib
 import io
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,9 +12,11 @@ import pytest
 import torch
 
 import dqn
+from benchmark.ladder import HERE
 from benchmark.runs import ROOT, read_scalars
 
-__all__ = ["ROOT", "Counter", "Spaces", "scalars", "train"]
+__all__ = ["DQN_FAMILY", "ROOT", "Counter", "Spaces", "scalars", "train"]
+DQN_FAMILY = [rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent)]
 
 
 class Counter(gym.Env):
@@ -89,11 +93,17 @@ def register():
         del gym.registry[env_id]
 
 
+@pytest.fixture(params=DQN_FAMILY)
+def script(request):
+    """Every script of the DQN family, as a module."""
+    return importlib.import_module(request.param.removesuffix(".py"))
+
+
 @pytest.fixture
 def small(tmp_path):
-    """small(**arguments) -> Args of a run of 400 steps and 50 updates that takes a tenth of a second."""
+    """small(script, **arguments) -> Args of a run of 400 steps and 50 updates that takes a tenth of a second."""
 
-    def make(**arguments):
+    def make(script=dqn, **arguments):
         defaults = {"total_timesteps": 400, "learning_starts": 200, "train_frequency": 4, "batch_size": 16}
         defaults |= {
             "hidden_sizes": (16,),
@@ -103,33 +113,33 @@ def small(tmp_path):
             "eval_episodes": 2,
             "runs_dir": tmp_path / "runs",
         }
-        return dqn.Args(**defaults | arguments)
+        return script.Args(**defaults | arguments)
 
     return make
 
 
 @pytest.fixture
 def spy(monkeypatch):
-    """spy(name) -> a list to which every call of dqn.{name} appends (arguments, result)."""
+    """spy(name, script) -> a list to which every call of script.{name} appends (arguments, result)."""
 
-    def install(name):
-        calls, original = [], getattr(dqn, name)
+    def install(name, script=dqn):
+        calls, original = [], getattr(script, name)
 
         def wrapper(*args, **kwargs):
             result = original(*args, **kwargs)
             calls.append((args, result))
             return result
 
-        monkeypatch.setattr(dqn, name, wrapper)
+        monkeypatch.setattr(script, name, wrapper)
         return calls
 
     return install
 
 
 def train(args) -> Path:
-    """dqn.train without its lines on the terminal."""
+    """`train` of the script whose Args these are, without its lines on the terminal."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return dqn.train(args)
+        return sys.modules[type(args).__module__].train(args)
 
 
 def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:

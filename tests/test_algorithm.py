@@ -188,17 +188,3 @@ def test_numpy_network_is_the_torch_network():
         obs = torch.randn(6)
         assert q_values(obs.numpy()) == pytest.approx(network(obs).detach().numpy(), abs=1e-5)
         vector += 0.1 * torch.randn_like(vector)  # an update: the NumPy side must follow it
-
-
-def test_compiled_update_equals_the_eager_one():
-    torch.manual_seed(0)
-    torch._dynamo.config.trace_autograd_ops = True
-    networks = dqn.QNetwork(4, 2, (32, 16)), dqn.QNetwork(4, 2, (32, 16))
-    batch = dqn.Batch(
-        torch.randn(64, 4), torch.randint(2, (64,)), torch.randn(64), torch.randn(64, 4), torch.rand(64) < 0.2
-    )
-    args = dqn.Args(max_grad_norm=0.1)
-    eager = dqn.loss_and_gradient(*networks, batch, args)
-    compiled = torch.compile(dqn.loss_and_gradient, fullgraph=True)(*networks, batch, args)
-    for a, b in zip(eager, compiled, strict=True):
-        assert torch.allclose(a, b, atol=1e-6)

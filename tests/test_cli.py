@@ -14,7 +14,7 @@ import time
 import pytest
 import torch
 import wandb
-from conftest import ROOT, scalars, train
+from conftest import DQN_FAMILY, ROOT, scalars, train
 
 import dqn
 
@@ -219,10 +219,11 @@ def start(folder, *arguments, script="dqn.py", **options):
     )
 
 
-def test_script_alone_in_an_empty_folder(tmp_path):
-    shutil.copy(ROOT / "dqn.py", tmp_path)
+@pytest.mark.parametrize("script", DQN_FAMILY)
+def test_script_alone_in_an_empty_folder(tmp_path, script):
+    shutil.copy(ROOT / script, tmp_path)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    process = start(tmp_path, *SMALL, env=env)
+    process = start(tmp_path, *SMALL, script=script, env=env)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     (run_dir,) = (tmp_path / "runs").iterdir()

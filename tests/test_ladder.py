@@ -1,0 +1,167 @@
+"""The rungs differ by their ideas alone, and the command that keeps it so does what it says."""
+
+import importlib
+import itertools
+from dataclasses import fields
+
+import pytest
+from conftest import ROOT
+
+from benchmark import ladder
+from benchmark.ladder import HERE, Rung, code_lines, definitions, lines_changed, outdated, read, rebuilt
+
+RUNGS = [rung for rung in HERE if rung.parent]
+CURE = "run `python -m benchmark.ladder`, or declare the difference in LADDER of benchmark/ladder.py"
+
+
+@pytest.mark.parametrize(("one", "two"), itertools.combinations(HERE, 2), ids=lambda rung: rung.script)
+def test_shared_definitions_have_the_same_text(one, two):
+    first, second = definitions(read(one.script)), definitions(read(two.script))
+    shared = first.keys() & second.keys() - {"docstring", *one.differs, *two.differs}
+    different = [name for name in shared if first[name] != second[name]]
+    assert not different, f"{different} differ between {one.script} and {two.script}: {CURE}"
+
+
+def test_nothing_is_left_to_carry():
+    """Also catches what a rung lacks or has too much, and a README whose table is out of date."""
+    said = {path.name: said for path, (_, said) in outdated().items()}
+    assert not said, f"{said}: {CURE}"
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.script)
+def test_declarations_are_needed_and_small(rung):
+    parent, child = read(rung.parent), read(rung.script)
+    theirs, own = definitions(parent), definitions(child)
+    assert [name for name in rung.differs if own[name] == theirs.get(name)] == [], "declared, but the same"
+    added, removed = lines_changed(parent, child)
+    assert 0 < added + removed <= rung.most_lines
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.script)
+def test_flags_of_the_parent_are_kept(rung):
+    """Args may be declared as different, because a rung adds flags, but those of its parent stay as they are."""
+    parent, child = (
+        {field.name: (field.type, field.default) for field in fields(importlib.import_module(script[:-3]).Args)}
+        for script in (rung.parent, rung.script)
+    )
+    parent["exp_name"] = (str, rung.script.removesuffix(".py"))
+    assert parent.items() <= child.items()
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.script)
+def test_the_docstring_teaches(rung):
+    docstring = definitions(read(rung.script))["docstring"]
+    for part in (f"Changed from {rung.parent}: ", f"python {rung.script} --env-id", "equation", " = ", "(20"):
+        assert part in docstring, part
+    for name in rung.differs:
+        assert name in ("Args", "check") or f"`{name}`" in docstring, f"{name} is its own and not named"
+
+
+@pytest.mark.parametrize("rung", HERE, ids=lambda rung: rung.script)
+def test_scripts_import_nothing_from_here(rung):
+    imports = definitions(read(rung.script))["imports"]
+    for local in ["benchmark", "tests", *(other.script.removesuffix(".py") for other in HERE)]:
+        assert f"import {local}" not in imports and f"from {local}" not in imports
+
+
+PARENT = '''"""Parent."""
+
+import a
+
+LIMIT = 1
+
+
+def same():
+    """Says what it does."""
+    return 1
+
+
+# why
+def changed():
+    return 2
+
+
+if __name__ == "__main__":
+    same()
+'''
+CHILD = '''"""Child."""
+
+import a
+
+LIMIT = 1
+
+
+def same():
+    """Says what it does."""
+    return 1
+
+
+def new():
+    return 3
+
+
+# why
+def changed():
+    return new()
+
+
+if __name__ == "__main__":
+    same()
+'''
+RUNG = Rung("child.py", "an idea", parent="parent.py", differs=("changed", "new"))
+
+
+def test_definitions_of_a_file():
+    assert definitions(PARENT) == {
+        "docstring": '"""Parent."""',
+        "imports": "import a\n\nLIMIT = 1",
+        "same": 'def same():\n    """Says what it does."""\n    return 1',
+        "changed": "# why\ndef changed():\n    return 2",
+        "main": 'if __name__ == "__main__":\n    same()',
+    }
+
+
+def test_a_change_is_carried():
+    """What is shared follows the parent, what is declared stays, what was removed goes, what is new comes."""
+    assert rebuilt(RUNG, PARENT, CHILD) == CHILD
+    better = PARENT.replace("return 1", "return 7").replace("import a", "import b").replace("return 2", "return 9")
+    assert rebuilt(RUNG, better, CHILD) == CHILD.replace("return 1", "return 7").replace("import a", "import b")
+    longer = PARENT.replace("# why", "def more():\n    pass\n\n\n# why")
+    assert "def more():\n    pass\n\n\n# why\ndef changed():\n    return new()" in rebuilt(RUNG, longer, CHILD)
+    assert rebuilt(RUNG, PARENT, rebuilt(RUNG, longer, CHILD)) == CHILD
+
+
+def test_lines_are_counted_without_docstrings_and_blanks():
+    assert code_lines(PARENT) == [
+        "import a",
+        "LIMIT = 1",
+        "def same():",
+        "    return 1",
+        "# why",
+        "def changed():",
+        "    return 2",
+        'if __name__ == "__main__":',
+        "    same()",
+    ]
+    assert lines_changed(PARENT, CHILD) == (3, 1)  # added: def new, return 3, return new(); removed: return 2
+
+
+def test_the_command_says_what_it_changed(tmp_path, monkeypatch, capsys):
+    for rung in HERE:
+        (tmp_path / rung.script).write_text(read(rung.script))
+    (tmp_path / "README.md").write_text(read("README.md"))
+    monkeypatch.setattr(ladder, "ROOT", tmp_path)
+    ladder.main()
+    assert capsys.readouterr().out == "nothing to change\n"
+    old = "return start_e + (end_e - start_e) * min(t / duration, 1.0)"
+    changed = read("dqn.py").replace(old, f"{old}  # a line")
+    (tmp_path / "dqn.py").write_text(changed)
+    with pytest.raises(SystemExit):
+        ladder.main(check=True)
+    assert (tmp_path / "per_dqn.py").read_text() == (ROOT / "per_dqn.py").read_text(), "--check changes nothing"
+    capsys.readouterr()
+    ladder.main()
+    said = capsys.readouterr().out
+    for rung in RUNGS:
+        assert f"{rung.script}: linear_schedule as in dqn.py; its own are still {', '.join(rung.differs)}\n" in said
+        assert f"{old}  # a line" in (tmp_path / rung.script).read_text()

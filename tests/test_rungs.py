@@ -1,0 +1,352 @@
+"""What Double, Dueling and Prioritized DQN add, on numbers to follow on paper (known bugs 1 to 4, 14, 15, 20 to 26)."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import train
+from scipy.stats import chisquare
+
+import double_dqn
+import dqn
+import dueling_dqn
+import per_dqn
+
+CPU = torch.device("cpu")
+
+
+def linear_network(script, weight, bias):
+    """Q(s, ·) = weight * s + bias for a single number s, two actions."""
+    network = script.QNetwork(obs_dim=1, num_actions=2, hidden_sizes=())
+    network.load_state_dict({"0.weight": torch.tensor(weight).reshape(2, 1), "0.bias": torch.tensor(bias)})
+    return network
+
+
+# Double DQN
+
+
+def test_double_target_is_the_target_networks_value_of_the_online_networks_choice():
+    online_next_q, next_q = torch.tensor([[1.0, 3.0], [8.0, 0.0]]), torch.tensor([[20.0, 10.0], [5.0, 7.0]])
+    y = double_dqn.td_target(online_next_q, next_q, torch.tensor([1.0, 2.0]), torch.tensor([False, False]), gamma=0.5)
+    assert y.tolist() == [1 + 0.5 * 10, 2 + 0.5 * 5]  # DQN: 1 + 0.5 * 20 and 2 + 0.5 * 7
+
+
+def test_double_target_of_a_terminal_state_is_the_reward():
+    nan = torch.full((1, 2), float("nan"))
+    assert double_dqn.td_target(nan, nan, torch.tensor([3.0]), torch.tensor([True]), gamma=0.5).tolist() == [3.0]
+
+
+def test_double_chooses_with_the_online_network_at_next_obs():
+    """At obs 0 the online network prefers action 0 (3 to 2), at next_obs 1 action 1 (4 to 12); the target network,
+    with 9 and 5 there, prefers action 0. So y = 1 + 0.5 * 5, and neither 1 + 0.5 * 9 nor online values."""
+    online, target = (
+        linear_network(double_dqn, [1.0, 10.0], [3.0, 2.0]),
+        linear_network(double_dqn, [9.0, 5.0], [0.0, 0.0]),
+    )
+    rows = ([[0.0]], [0], [1.0], [[1.0]], [False])
+    batch = double_dqn.Batch(*map(torch.tensor, rows))
+    args = double_dqn.Args(gamma=0.5, loss="mse", max_grad_norm=float("inf"))
+    loss, q_taken, gradient = double_dqn.loss_and_gradient(online, target, batch, args)
+    assert q_taken.tolist() == [3.0]
+    assert loss.item() == (3 - (1 + 0.5 * 5)) ** 2
+    assert gradient.tolist() == [0, 0, 2 * (3 - (1 + 0.5 * 5)), 0], "none through the choice or the target"
+
+
+# Dueling DQN
+
+
+def dueling_network():
+    """Two units h = relu(s), relu(-s) + 1; V = 2 h_0 + 1; A = (3 h_1, -h_1 + 2, 1)."""
+    network = dueling_dqn.QNetwork(obs_dim=1, num_actions=3, hidden_sizes=(2,))
+    state = {"hidden.0.weight": [[1.0], [-1.0]], "hidden.0.bias": [0.0, 1.0], "value.weight": [[2.0]]}
+    state |= {"value.bias": [1.0], "advantage.weight": [[3.0], [-1.0], [0.0]], "advantage.bias": [0.0, 2.0, 1.0]}
+    network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+    return network
+
+
+def test_dueling_adds_value_and_advantage_less_its_mean():
+    """At s = 0.5: h = 0.5, 0.5; V = 2; A = 1.5, 1.5, 1, of mean 4/3. At s = -1: h = 0, 2; V = 1; A = 6, 0, 1: 7/3."""
+    q = dueling_network()(torch.tensor([[0.5], [-1.0]])).detach().numpy()
+    assert q[0] == pytest.approx([2 + 1.5 - 4 / 3, 2 + 1.5 - 4 / 3, 2 + 1 - 4 / 3])
+    assert q[1] == pytest.approx([1 + 6 - 7 / 3, 1 + 0 - 7 / 3, 1 + 1 - 7 / 3])
+
+
+def test_dueling_mean_over_actions_is_the_value():
+    obs = torch.tensor([[0.5], [-1.0], [3.0]])
+    assert dueling_network()(obs).mean(dim=1).tolist() == pytest.approx([2 * 0.5 + 1, 1, 2 * 3 + 1])
+
+
+def test_dueling_of_one_state_does_not_depend_on_its_batch():
+    torch.manual_seed(0)
+    network, obs = dueling_dqn.QNetwork(4, 3, (8, 6)), torch.randn(5, 4)
+    alone = torch.cat([network(row.unsqueeze(0)) for row in obs])
+    assert torch.allclose(network(obs), alone, atol=1e-6)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-2), "the states differ"
+
+
+@pytest.mark.parametrize("hidden_sizes", [(2,), (7,), (32, 15)])
+def test_dueling_numpy_network_is_the_torch_network(hidden_sizes):
+    network = dueling_dqn.QNetwork(obs_dim=6, num_actions=3, hidden_sizes=hidden_sizes)
+    vector = dueling_dqn.as_vector(network)
+    q_values = network.numpy()
+    for _ in range(3):
+        obs = torch.randn(6)
+        assert q_values(obs.numpy()) == pytest.approx(network(obs.unsqueeze(0)).detach().numpy()[0], abs=1e-5)
+        vector += 0.1 * torch.randn_like(vector)  # an update: the NumPy side must follow it
+
+
+@pytest.mark.parametrize("hidden_sizes", [(), (64, 1)])
+def test_dueling_needs_a_unit_for_each_stream(hidden_sizes):
+    with pytest.raises(dueling_dqn.BadInput, match="--hidden-sizes must be at least 2"):
+        dueling_dqn.check(dueling_dqn.Args(hidden_sizes=hidden_sizes))
+
+
+# Prioritized replay: the sum tree
+
+
+def tree_of(*values):
+    tree = per_dqn.SumTree(len(values))
+    tree.set(np.arange(len(values)), np.array(values, float))
+    return tree
+
+
+def test_sum_tree_of_the_docstring():
+    tree = tree_of(1, 2, 3, 4)
+    assert tree.nodes[1:].tolist() == [10, 3, 7, 1, 2, 3, 4]
+    assert tree.find(np.array([5.5])).tolist() == [2]
+    tree.set_one(1, 7.0)
+    assert tree.nodes[1:].tolist() == [15, 8, 7, 1, 7, 3, 4]
+    tree.set(np.array([3, 0]), np.array([0.0, 2.0]))
+    assert tree.nodes[1:].tolist() == [12, 9, 3, 2, 7, 3, 0]
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3, 5, 8, 100])
+def test_sum_tree_against_adding_up(capacity):
+    """Every leaf is found by every u between the sum before it and the sum with it, its lower end included."""
+    values = np.random.default_rng(0).integers(1, 10, capacity).astype(float)
+    tree, sums = tree_of(*values), values.cumsum()
+    assert tree.nodes[1] == values.sum() and (tree.get(np.arange(capacity)) == values).all()
+    assert (tree.find(sums - values) == np.arange(capacity)).all()
+    assert (tree.find(sums - values / 2) == np.arange(capacity)).all()
+    assert (tree.find(sums - 1e-9) == np.arange(capacity)).all()
+
+
+def test_sum_tree_never_finds_a_zero():
+    tree = tree_of(0, 3, 0, 0, 2, 0)
+    found = tree.find(np.linspace(0, 5, 1000, endpoint=False))
+    assert np.unique(found, return_counts=True)[1].tolist() == [600, 400] and set(found) == {1, 4}
+
+
+def test_sum_tree_does_not_drift():
+    """A million random changes, of values over nine orders of magnitude: in float32 the root would be off by far."""
+    rng, tree, leaves = np.random.default_rng(0), per_dqn.SumTree(1000), np.zeros(1000)
+    for _ in range(1000):
+        i, values = rng.integers(1000, size=900), 10.0 ** rng.uniform(-6, 3, 900)
+        tree.set(i, values)
+        leaves[i] = values  # with NumPy too, the last one of the same i counts
+        for k, value in zip(rng.integers(1000, size=100).tolist(), 10.0 ** rng.uniform(-6, 3, 100), strict=True):
+            tree.set_one(k, value)
+            leaves[k] = value
+    assert (tree.get(np.arange(1000)) == leaves).all()
+    assert tree.nodes[1] == pytest.approx(leaves.sum(), rel=1e-12)
+
+
+# Prioritized replay: the buffer
+
+
+def buffer_of(n, capacity=None, priority="proportional", alpha=0.5, eps=0.01):
+    """Transition k has observation k; all of them at the priority of new ones."""
+    buffer = per_dqn.ReplayBuffer(capacity or n, 1, priority, alpha, eps)
+    for k in range(n):
+        buffer.add(np.array([k]), 0, 0.0, np.array([k]), False)
+    return buffer
+
+
+def leaves(buffer):
+    return buffer.tree.get(np.arange(buffer.size))
+
+
+def test_priority_is_the_error_to_the_power_of_alpha():
+    """Not the loss, not δ² and α not twice; the sign does not matter."""
+    buffer = buffer_of(3)
+    assert leaves(buffer).tolist() == [1.0, 1.0, 1.0]
+    buffer.update_priorities(np.array([0, 2]), np.array([-4.0, 0.25], np.float32))
+    assert leaves(buffer) == pytest.approx([(4 + 0.01) ** 0.5, 1.0, (0.25 + 0.01) ** 0.5])
+
+
+def test_new_transitions_have_the_largest_priority_so_far():
+    """Also where they overwrite others, and also if that largest error has become smaller since."""
+    buffer = buffer_of(3)
+    buffer.update_priorities(np.arange(3), np.array([0.0, 8.99, 2.0]))
+    buffer.update_priorities(np.array([1]), np.array([0.0]))
+    buffer.add(np.array([3]), 0, 0.0, np.array([3]), False)
+    assert buffer.obs[:, 0].tolist() == [3, 1, 2]
+    assert leaves(buffer) == pytest.approx([(8.99 + 0.01) ** 0.5, 0.01**0.5, (2 + 0.01) ** 0.5])
+
+
+def test_ring_of_priorities():
+    buffer = buffer_of(25, capacity=10)
+    assert sorted(buffer.obs[:, 0]) == list(range(15, 25)) and leaves(buffer).tolist() == [1.0] * 10
+    assert buffer.tree.nodes[1] == 10
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+def test_draws_follow_the_priorities(alpha, batch_size):
+    buffer, errors = buffer_of(5, capacity=8, alpha=alpha, eps=0.0), np.array([1.0, 2.0, 3.0, 4.0, 10.0])
+    buffer.update_priorities(np.arange(5), errors)
+    rng = np.random.default_rng(0)
+    draws = np.concatenate([buffer.sample(batch_size, 0.4, rng, CPU)[1] for _ in range(20_000 // batch_size)])
+    expected = errors**alpha / (errors**alpha).sum() * len(draws)
+    assert chisquare(np.bincount(draws, minlength=5), expected).pvalue > 0.001
+
+
+def test_one_transition_from_each_part_of_the_sum():
+    buffer = buffer_of(8, alpha=1.0, eps=0.0)
+    for _ in range(10):
+        _, i = buffer.sample(8, 0.4, np.random.default_rng(0), CPU)
+        assert i.tolist() == list(range(8))
+
+
+def test_rows_stay_together_and_the_weight_is_that_of_their_priority():
+    """P = 1/10, 2/10, 3/10, 4/10, N = 4: with β = 1, w = 1 / (4 P) = 2.5, 1.25, 5/6, 0.625, divided by the largest."""
+    buffer = buffer_of(4, alpha=1.0, eps=0.0)
+    buffer.update_priorities(np.arange(4), np.array([1.0, 2.0, 3.0, 4.0]))
+    batch, i = buffer.sample(1000, 1.0, np.random.default_rng(0), CPU)
+    assert set(i) == {0, 1, 2, 3} and batch.obs[:, 0].tolist() == i.tolist()
+    assert batch.weight.dtype == torch.float32
+    assert batch.weight.numpy() == pytest.approx(np.array([1.0, 1 / 2, 1 / 3, 1 / 4])[i])
+    half, i = buffer.sample(1000, 0.5, np.random.default_rng(0), CPU)
+    assert half.weight.numpy() == pytest.approx(np.array([1.0, 1 / 2, 1 / 3, 1 / 4])[i] ** 0.5)
+    uniform, _ = buffer.sample(1000, 0.0, np.random.default_rng(0), CPU)
+    assert (uniform.weight == 1).all()
+
+
+def test_ranks():
+    """Errors 5, 1, 9, 0, 3 have the ranks 2, 4, 1, 5, 3."""
+    buffer = buffer_of(5, priority="rank", alpha=0.7)
+    assert leaves(buffer).tolist() == [1.0] * 5, "new ones rank first"
+    buffer.update_priorities(np.arange(5), np.array([5.0, -1.0, 9.0, 0.0, 3.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([2.0, 4, 1, 5, 3])) ** 0.7)
+    # Until the next sort, a new error finds its rank among these: as many as are as large or larger, at least 1.
+    buffer.update_priorities(np.array([3, 0]), np.array([4.0, 100.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 4, 1, 2, 3])) ** 0.7)
+    buffer.add(np.array([9]), 0, 0.0, np.array([9]), False)  # over the first one
+    assert buffer.tree.get(np.array([0])) == 1.0
+    # Three changes so far; two more make five, and all are ranked anew: new, 1, 9, 4, 3, with the new one first.
+    buffer.update_priorities(np.array([3, 4]), np.array([4.0, 3.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 5, 2, 3, 4])) ** 0.7)
+
+
+def test_equal_errors_still_have_different_ranks():
+    """Else a buffer full of zeros, as with rare rewards, would be drawn uniformly: after a sort 2, 3 and 4."""
+    buffer = buffer_of(4, priority="rank", alpha=1.0)
+    buffer.error[:4] = [0.0, 7.0, 0.0, 0.0]
+    buffer.sort()
+    assert leaves(buffer)[1] == 1.0 and sorted(1 / leaves(buffer)) == pytest.approx([1, 2, 3, 4])
+    buffer.changes = -10  # and from then on the last of them
+    buffer.update_priorities(np.array([0, 2]), np.array([0.0, 0.0]))
+    assert 1 / leaves(buffer)[[0, 2]] == pytest.approx([4, 4])
+
+
+# Prioritized replay: the update
+
+
+def weighted(weight, loss="mse", max_grad_norm=float("inf")):
+    """One update of Q(0, 0) = 3 and Q(0, 1) = 4, which are biases, towards the rewards 1 and 10 of terminal steps."""
+    online = linear_network(per_dqn, [0.0, 0.0], [3.0, 4.0])
+    rows = ([[0.0], [0.0]], [0, 1], [1.0, 10.0], [[1.0], [1.0]], [True, True], weight)
+    args = per_dqn.Args(loss=loss, max_grad_norm=max_grad_norm)
+    return per_dqn.loss_and_gradient(online, online, per_dqn.Batch(*map(torch.tensor, rows)), args)
+
+
+def test_weights_scale_each_transitions_loss():
+    """Errors 1 - 3 = -2 and 10 - 4 = 6: loss (w_0 4 + w_1 36) / 2, gradient w_i 2 (Q - y) / 2. With w inside the square
+    it would be w² in place of w, and with w on the mean the two parts would not keep their own."""
+    loss, q_taken, td_error, gradient = weighted([1.0, 0.25])
+    assert loss.item() == (1 * 4 + 0.25 * 36) / 2
+    assert q_taken.tolist() == [3.0, 4.0] and td_error.tolist() == [-2.0, 6.0]
+    assert gradient.tolist() == [0, 0, 1 * 2, 0.25 * -6]
+    assert weighted([1.0, 1.0])[3].tolist() == [0, 0, 2, -6]
+    assert per_dqn.td_loss(torch.zeros(3), torch.ones(3), "mse").shape == (3,), "per transition, before weighting"
+
+
+def test_priorities_do_not_depend_on_weights_or_loss():
+    """What becomes the priority is δ itself, whatever β made of the weights, and whatever the loss is."""
+    for weight in ([1.0, 1.0], [1.0, 0.01]):
+        for loss in ("mse", "huber"):
+            assert weighted(weight, loss, max_grad_norm=0.1)[2].tolist() == [-2.0, 6.0]
+
+
+def test_weights_change_the_gradient_of_a_drawn_batch():
+    """With P = 1/4 and 3/4 and β = 1, w = 1 and 1/3: of two equal errors the rarer one weighs three times as much."""
+    buffer = buffer_of(2, alpha=1.0, eps=0.0)
+    buffer.update_priorities(np.arange(2), np.array([1.0, 3.0]))
+    buffer.action[:], buffer.reward[:], buffer.terminated[:] = [0, 1], [3.0 + 1, 4.0 + 1], True
+    batch, i = buffer.sample(4, 1.0, np.random.default_rng(0), CPU)
+    assert i.tolist() == [0, 1, 1, 1]
+    online, args = linear_network(per_dqn, [0.0, 0.0], [3.0, 4.0]), per_dqn.Args(loss="mse", max_grad_norm=float("inf"))
+    *_, gradient = per_dqn.loss_and_gradient(online, online, batch, args)
+    assert gradient[2:].tolist() == pytest.approx([1 * -2 / 4, 3 * (1 / 3) * -2 / 4]), "as if drawn uniformly"
+
+
+def test_beta_is_annealed_to_one(small, monkeypatch):
+    """From 0.4 at the start linearly to 1 at the end: never multiplied onto itself, never beyond 1."""
+    betas, sample = [], per_dqn.ReplayBuffer.sample
+
+    def record(self, batch_size, beta, rng, device):
+        betas.append(beta)
+        return sample(self, batch_size, beta, rng, device)
+
+    monkeypatch.setattr(per_dqn.ReplayBuffer, "sample", record)
+    train(small(per_dqn))  # updates at steps 204, 208, ..., 400 of 400
+    assert betas == pytest.approx([0.4 + 0.6 * t / 400 for t in range(204, 401, 4)])
+    assert per_dqn.linear_schedule(0.4, 1.0, 100, 0) == 0.4
+    assert per_dqn.linear_schedule(0.4, 1.0, 100, 50) == pytest.approx(0.7)
+    assert per_dqn.linear_schedule(0.4, 1.0, 100, 200) == 1.0
+
+
+@pytest.mark.parametrize("priority", ["proportional", "rank"])
+def test_loop_updates_the_priorities_of_what_it_drew(small, spy, monkeypatch, priority):
+    updates, calls, update = spy("loss_and_gradient", per_dqn), [], per_dqn.ReplayBuffer.update_priorities
+
+    def record(self, i, td_error):
+        calls.append((self.obs[i], td_error))
+        update(self, i, td_error)
+
+    monkeypatch.setattr(per_dqn.ReplayBuffer, "update_priorities", record)
+    train(small(per_dqn, priority=priority))
+    assert len(calls) == len(updates) == 50
+    for (obs, td_error), ((_, _, batch, _), (_, _, returned, _)) in zip(calls, updates, strict=True):
+        assert (obs == batch.obs.numpy()).all() and (td_error == returned.numpy()).all()
+
+
+# All of them
+
+
+def test_without_priorities_it_is_uniform_replay(small, spy):
+    """α = 0: all weights 1, and the error of every transition counts alike."""
+    updates = spy("loss_and_gradient", per_dqn)
+    train(small(per_dqn, prioritized_replay_alpha=0.0))
+    assert all((batch.weight == 1).all() for (_, _, batch, _), _ in updates)
+
+
+def test_compiled_update_equals_the_eager_one(script):
+    torch.manual_seed(0)
+    torch._dynamo.config.trace_autograd_ops = True
+    networks = script.QNetwork(4, 2, (32, 16)), script.QNetwork(4, 2, (32, 16))
+    rows = [torch.randn(64, 4), torch.randint(2, (64,)), torch.randn(64), torch.randn(64, 4), torch.rand(64) < 0.2]
+    rows += [torch.rand(64)] * (script is per_dqn)
+    args = script.Args(max_grad_norm=0.1)
+    eager = script.loss_and_gradient(*networks, script.Batch(*rows), args)
+    compiled = torch.compile(script.loss_and_gradient, fullgraph=True)(*networks, script.Batch(*rows), args)
+    for a, b in zip(eager, compiled, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_dqn_overestimates_where_double_does_not():
+    """All actions are worth 0, and two networks see independent noise of standard deviation 1: of two such values the
+    larger one is 1/√π on average, while the second network's value of the first one's choice is 0 on average."""
+    one, two = torch.randn(2, 100_000, 2, generator=torch.Generator().manual_seed(0))
+    zero, going_on = torch.zeros(100_000), torch.zeros(100_000, dtype=torch.bool)
+    assert dqn.td_target(two, zero, going_on, gamma=1.0).mean().item() == pytest.approx(np.pi**-0.5, abs=0.01)
+    assert double_dqn.td_target(one, two, zero, going_on, gamma=1.0).mean().item() == pytest.approx(0, abs=0.01)
