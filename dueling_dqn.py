@@ -181,27 +181,33 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
     return env if env.observation_space.dtype == np.float32 else gym.wrappers.DtypeObservation(env, np.float32)
 
 
-class QNetwork(nn.Module):
+class QNetwork(nn.Sequential):
     """Q(s, ·) of a batch of observations: (B, obs_dim) -> (B, num_actions).
 
-    The units of the last hidden layer are divided between the streams, so that either has a hidden layer of its own.
+    Half of the last hidden units belong to the value stream, the others to the advantage stream. One last layer gives V
+    and every A; its weights between one stream's output and the other stream's units are 0, and stay 0 because their
+    gradient is. That adds a quarter of the time that two layers, a mean, a sum and a difference would add.
     """
 
     def __init__(self, obs_dim: int, num_actions: int, hidden_sizes: tuple[int, ...]):
-        super().__init__()
-        layers = []
-        for inputs, outputs in pairwise([obs_dim, *hidden_sizes]):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        self.hidden = nn.Sequential(*layers)
-        self.half = hidden_sizes[-1] // 2
-        self.value = nn.Linear(self.half, 1)
-        self.advantage = nn.Linear(hidden_sizes[-1] - self.half, num_actions)
+        *hidden_sizes, last_size = hidden_sizes
+        sizes = [obs_dim, *hidden_sizes, last_size, 1 + num_actions]
+        super().__init__(*[nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)])
+        own_stream = torch.zeros(1 + num_actions, last_size)
+        own_stream[0, : last_size // 2] = 1  # V
+        own_stream[1:, last_size // 2 :] = 1  # A
+        self[-1].weight.data *= own_stream
+        # (V, A) @ combine is V + A - mean A: for two actions [[1, 1], [1/2, -1/2], [-1/2, 1/2]]
+        combine = torch.cat([torch.ones(1, num_actions), torch.eye(num_actions) - 1 / num_actions])
+        self.register_buffer("own_stream", own_stream, persistent=False)
+        self.register_buffer("combine", combine, persistent=False)
 
-    def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        hidden = self.hidden(obs)
-        value = self.value(hidden[:, : self.half])  # (B, 1)
-        advantage = self.advantage(hidden[:, self.half :])  # (B, num_actions)
-        return value + advantage - advantage.mean(dim=1, keepdim=True)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        *hidden, last = self
+        for layer in hidden:
+            x = torch.relu(layer(x))
+        value_and_advantages = F.linear(x, last.weight * self.own_stream, last.bias)  # (B, 1 + num_actions)
+        return value_and_advantages @ self.combine
 
     def numpy(self) -> Callable[[np.ndarray], np.ndarray]:
         """The same function of one observation, (obs_dim,) -> (num_actions,), several times faster than torch.
@@ -209,13 +215,13 @@ class QNetwork(nn.Module):
         On the CPU it reads the parameters' own memory and so follows every update; from a GPU it is a copy.
         """
         parameters = [parameter.detach().cpu().numpy() for parameter in self.parameters()]
-        *hidden, (v_weight, v_bias), (a_weight, a_bias) = zip(parameters[0::2], parameters[1::2], strict=True)
+        *hidden, (last_weight, last_bias) = zip(parameters[0::2], parameters[1::2], strict=True)
+        combine = self.combine.cpu().numpy()
 
         def q_values(x: np.ndarray) -> np.ndarray:
             for weight, bias in hidden:
                 x = np.maximum(weight @ x + bias, 0)
-            advantage = a_weight @ x[self.half :] + a_bias
-            return v_weight @ x[: self.half] + v_bias + advantage - advantage.sum() / len(advantage)
+            return (last_weight @ x + last_bias) @ combine
 
         return q_values
 

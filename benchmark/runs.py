@@ -1,11 +1,15 @@
 """Starting scripts as a user would, and reading what they leave in their run folders."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,3 +46,33 @@ def complete_runs(runs_dir: Path) -> list[tuple[Path, dict, dict]]:
         (path.parent, json.loads((path.parent / "args.json").read_text()), json.loads(path.read_text()))
         for path in sorted(runs_dir.glob("*/result.json"))
     ]
+
+
+def run_seeds(
+    settings: dict[str, tuple[str, dict]], seeds: Iterable[int], runs_dir: Path, workers: int
+) -> dict[str, dict[int, tuple[Path, dict]]]:
+    """Runs every (script, flags) of `settings` with every seed, and returns {name: {seed: (folder, result.json)}}.
+
+    What is complete already is not run again. A script whose text or flags have changed is another one and starts anew.
+    Raises CalledProcessError, after the others have ended, if a run fails.
+    """
+    folders = {}
+    for name, (script, flags) in settings.items():
+        identity = hashlib.sha256((ROOT / script).read_bytes() + json.dumps(flags, sort_keys=True).encode()).hexdigest()
+        folders[name] = runs_dir / f"{Path(script).stem}-{identity[:12]}"
+
+    def complete(name: str) -> dict[int, tuple[Path, dict]]:
+        return {args["seed"]: (folder, result) for folder, args, result in complete_runs(folders[name])}
+
+    done = {name: complete(name) for name in settings}
+    missing = [(name, seed) for seed in seeds for name in settings if seed not in done[name]]
+
+    def run(job: tuple[str, int]) -> None:
+        name, seed = job
+        script, flags = settings[name]
+        run_script(script, folders[name], seed=seed, **flags)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(tqdm(pool.map(run, missing), total=len(missing), desc="runs", disable=not missing))
+    done = {name: complete(name) for name in settings}
+    return {name: {seed: done[name][seed] for seed in seeds} for name in settings}

@@ -57,8 +57,8 @@ def test_double_chooses_with_the_online_network_at_next_obs():
 def dueling_network():
     """Two units h = relu(s), relu(-s) + 1; V = 2 h_0 + 1; A = (3 h_1, -h_1 + 2, 1)."""
     network = dueling_dqn.QNetwork(obs_dim=1, num_actions=3, hidden_sizes=(2,))
-    state = {"hidden.0.weight": [[1.0], [-1.0]], "hidden.0.bias": [0.0, 1.0], "value.weight": [[2.0]]}
-    state |= {"value.bias": [1.0], "advantage.weight": [[3.0], [-1.0], [0.0]], "advantage.bias": [0.0, 2.0, 1.0]}
+    state = {"0.weight": [[1.0], [-1.0]], "0.bias": [0.0, 1.0]}
+    state |= {"1.weight": [[2.0, 0.0], [0.0, 3.0], [0.0, -1.0], [0.0, 0.0]], "1.bias": [1.0, 0.0, 2.0, 1.0]}
     network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
     return network
 
@@ -83,6 +83,16 @@ def test_dueling_of_one_state_does_not_depend_on_its_batch():
     assert not torch.allclose(alone[0], alone[1], atol=1e-2), "the states differ"
 
 
+def test_dueling_streams_have_their_own_units(small, spy):
+    """After 50 updates, what joins one stream's output to the other one's units is still 0, and nothing else is."""
+    networks = spy("QNetwork", dueling_dqn)
+    train(small(dueling_dqn, hidden_sizes=(16, 7)))
+    weight = networks[0][1][-1].weight
+    assert weight.shape == (1 + 2, 7)
+    assert (weight[0, 3:] == 0).all() and (weight[1:, :3] == 0).all()
+    assert (weight[0, :3] != 0).all() and (weight[1:, 3:] != 0).all()
+
+
 @pytest.mark.parametrize("hidden_sizes", [(2,), (7,), (32, 15)])
 def test_dueling_numpy_network_is_the_torch_network(hidden_sizes):
     network = dueling_dqn.QNetwork(obs_dim=6, num_actions=3, hidden_sizes=hidden_sizes)
@@ -90,8 +100,10 @@ def test_dueling_numpy_network_is_the_torch_network(hidden_sizes):
     q_values = network.numpy()
     for _ in range(3):
         obs = torch.randn(6)
-        assert q_values(obs.numpy()) == pytest.approx(network(obs.unsqueeze(0)).detach().numpy()[0], abs=1e-5)
-        vector += 0.1 * torch.randn_like(vector)  # an update: the NumPy side must follow it
+        q = network(obs.unsqueeze(0))
+        assert q_values(obs.numpy()) == pytest.approx(q.detach().numpy()[0], abs=1e-5)
+        gradients = torch.autograd.grad(q.square().sum(), list(network.parameters()))
+        vector -= 0.1 * torch.cat([g.flatten() for g in gradients])  # an update: the NumPy side must follow it
 
 
 @pytest.mark.parametrize("hidden_sizes", [(), (64, 1)])

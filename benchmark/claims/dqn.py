@@ -7,8 +7,6 @@ Runs 20 seeds, two at a time, and writes a table of all seeds and a figure of th
 is complete is not run again; runs of another version of dqn.py do not count.
 """
 
-import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,9 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
 import tyro
-from tqdm import tqdm
 
-from benchmark.runs import ROOT, complete_runs, read_scalars, run_script
+from benchmark.runs import ROOT, read_scalars, run_seeds
 from benchmark.statistics import mean_and_interval, write_table
 
 
@@ -71,22 +68,9 @@ def draw(folders: list[Path], loss: str, path: Path) -> None:
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
-    runs_dir = args.runs_dir / f"dqn-{hashlib.sha256((ROOT / 'dqn.py').read_bytes()).hexdigest()[:12]}"
     seeds = range(args.first_seed, args.first_seed + args.num_seeds)
-
-    def complete() -> dict[int, tuple[Path, dict]]:
-        runs = complete_runs(runs_dir)
-        return {
-            arguments["seed"]: (folder, result) for folder, arguments, result in runs if arguments["loss"] == args.loss
-        }
-
-    done = complete()
-    missing = [seed for seed in seeds if seed not in done]
-    with ThreadPoolExecutor(args.workers) as pool:
-        runs = pool.map(lambda seed: run_script("dqn.py", runs_dir, seed=seed, loss=args.loss), missing)
-        list(tqdm(runs, total=len(missing), desc="seeds"))
-
-    runs = complete()
+    settings = {"DQN": ("dqn.py", {"loss": args.loss})}
+    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)["DQN"]
     rows = [
         {
             "seed": seed,
