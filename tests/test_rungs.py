@@ -240,11 +240,11 @@ def test_ranks():
     buffer.update_priorities(np.arange(5), np.array([5.0, -1.0, 9.0, 0.0, 3.0]))
     assert leaves(buffer) == pytest.approx((1 / np.array([2.0, 4, 1, 5, 3])) ** 0.7)
     # Until the next sort, a new error finds its rank among these: as many as are as large or larger, at least 1.
-    buffer.update_priorities(np.array([3, 0]), np.array([4.0, 100.0]))
-    assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 4, 1, 2, 3])) ** 0.7)
+    buffer.update_priorities(np.array([3, 2]), np.array([4.0, 100.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([2.0, 4, 1, 2, 3])) ** 0.7)
     buffer.add(np.array([9]), 0, 0.0, np.array([9]), False)  # over the first one
-    assert buffer.tree.get(np.array([0])) == 1.0
-    # Three changes so far; two more make five, and all are ranked anew: new, 1, 9, 4, 3, with the new one first.
+    assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 4, 1, 2, 3])) ** 0.7)
+    # Three changes so far; two more make five, and all are ranked anew: new, 1, 100, 4, 3, with the new one first.
     buffer.update_priorities(np.array([3, 4]), np.array([4.0, 3.0]))
     assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 5, 2, 3, 4])) ** 0.7)
 

@@ -3,8 +3,8 @@
     python -m benchmark.claims.classic
     python -m benchmark.claims.classic --env-ids LunarLander-v3 --scripts per_dqn.py
 
-The settings stand in benchmark/suites/classic.toml. 160 runs take about 80 minutes on two cores; what is complete is not
-run again. Writes one row a seed, and one figure with the learning curves.
+The settings stand in benchmark/suites/classic.toml. 160 runs take about 80 minutes on two cores; what is complete is
+not run again. Writes one row a seed, and one figure with the learning curves.
 """
 
 import tomllib
