@@ -1,0 +1,270 @@
+"""Dueling DQN's claim: the more actions there are that do nothing, the further it leads one stream in learning Q^π.
+
+    python -m benchmark.claims.dueling_dqn
+    python -m benchmark.claims.dueling_dqn --tune     # which learning rate suits which network, on other seeds
+
+Section 4.1 of Wang et al. (2016), "Dueling network architectures for deep reinforcement learning", made small. A
+corridor leads 10 states up, 50 to the right and 10 up again; 5 actions are up, down, left, right and nothing, 10 and 20
+actions add more that do nothing. A policy π is given, and a network learns its values, with the target
+
+    y = r + γ Σ_a' π(a' | s') Q(s', a')
+
+from the same network. Measured is the squared error against exact Q^π, summed over all states and actions. One network
+is that of dqn.py, the other that of dueling_dqn.py, both with hidden layers of 50 and 50 units; the dueling one divides
+the second between its streams, 25 each. All of this is the paper's, as are 70 states and π: ε-greedy with regard to Q*.
+
+Chosen here, because the paper does not say:
+- the reward is 1 on arrival at the upper right end, where the episode ends, and 0 elsewhere; γ = 0.99. So Q^π is
+  0.47 at the start and 1 at the end, while an action that does nothing costs 1 % of it;
+- each section has its own states (10 + 50 + 10 = 70), and the start is the lower end of the left one, so that π comes
+  through every state;
+- a state is observed as one-hot vector;
+- Adam without a schedule; 10,000 updates of 32 transitions. The learning rate is that one of four with the lowest mean
+  log error over the run on seeds 1001 to 1004, which `--tune` looks for, for each network and number of actions on its
+  own. It is the same for all six, 3e-4.
+
+Other than in the paper:
+- ε is 0.1, not 0.001, so that all actions are seen. There are 69 · 20 = 1380 pairs of state and action. 100,000 steps
+  with ε = 0.1 make 10,000 actions at random, 7 for each pair, and miss about 1380 · exp(-7) = 1 of them. With ε = 0.001
+  it is 100 actions for 1380 pairs, and the error is that of Q(s, a) where nothing was ever observed;
+- the steps go to a replay buffer before the first update. The paper does not mention one.
+
+Both networks get the same seed and so the same steps and the same batches.
+"""
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+import dqn
+import dueling_dqn
+from benchmark.runs import ROOT
+from benchmark.statistics import mean_and_interval, write_table
+
+NETWORKS = {"single": dqn.QNetwork, "dueling": dueling_dqn.QNetwork}
+NUM_ACTIONS = (5, 10, 20)
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+TUNING_SEEDS = (1001, 1002, 1003, 1004)
+
+
+@dataclass
+class Args:
+    tune: bool = False
+    """only compare the learning rates, on seeds that the claim does not use"""
+    num_seeds: int = 20
+    """seeds to run, from 1 on"""
+    workers: int = 2
+    """runs at the same time, one core each"""
+    output: Path = ROOT / "benchmark" / "results"
+    """where table and figure are written"""
+    gamma: float = 0.99
+    """discount factor γ"""
+    epsilon: float = 0.1
+    """ε, the probability with which π acts at random"""
+    walk_steps: int = 100_000
+    """environment steps of π in the replay buffer"""
+    updates: int = 10_000
+    """updates to learn for"""
+    learning_rate: float = 3e-4
+    """step size of Adam, the best one for both networks and every number of actions"""
+    batch_size: int = 32
+    """transitions in an update"""
+    eval_frequency: int = 200
+    """updates between measurements of the error"""
+
+
+class Corridor(NamedTuple):
+    """What each action does in each state. State 0 is the start, the last one the goal, where nothing happens."""
+
+    next_state: np.ndarray  # (states, actions) int
+    reward: np.ndarray  # (states, actions)
+    terminated: np.ndarray  # (states, actions) bool
+
+
+def corridor(num_actions: int, vertical: int = 10, horizontal: int = 50) -> Corridor:
+    """Up `vertical` states, right `horizontal`, up `vertical`; actions up, down, left, right, and nothing."""
+    left = [(0, y) for y in range(vertical)]
+    middle = [(x, vertical) for x in range(horizontal)]
+    right = [(horizontal - 1, y) for y in range(vertical + 1, 2 * vertical + 1)]
+    cells = left + middle + right
+    state = {cell: i for i, cell in enumerate(cells)}
+    goal = len(cells) - 1
+
+    moves = [(0, 1), (0, -1), (-1, 0), (1, 0)] + [(0, 0)] * (num_actions - 4)
+    next_state = np.array([[state.get((x + dx, y + dy), state[x, y]) for dx, dy in moves] for x, y in cells])
+    next_state[goal] = goal
+    terminated = next_state == goal
+    reward = terminated.astype(float)
+    reward[goal] = 0.0
+    return Corridor(next_state, reward, terminated)
+
+
+def optimal_q(model: Corridor, gamma: float) -> np.ndarray:
+    """Q*, (states, actions), by value iteration."""
+    q = np.zeros(model.reward.shape)
+    while True:
+        backup = model.reward + gamma * np.where(model.terminated, 0.0, q.max(axis=1)[model.next_state])
+        if np.abs(backup - q).max() < 1e-12:
+            return backup
+        q = backup
+
+
+def epsilon_greedy(q: np.ndarray, epsilon: float) -> np.ndarray:
+    """π(a | s), (states, actions): any action with probability ε, else the best one."""
+    num_actions = q.shape[1]
+    return epsilon / num_actions + (1 - epsilon) * np.eye(num_actions)[q.argmax(axis=1)]
+
+
+def exact_q(model: Corridor, policy: np.ndarray, gamma: float) -> np.ndarray:
+    """Q^π, (states, actions), from the solution of V = R + γ P V."""
+    num_states = len(policy)
+    transition = np.zeros((num_states, num_states))
+    np.add.at(transition, (np.arange(num_states)[:, None], model.next_state), policy * ~model.terminated)
+    v = np.linalg.solve(np.eye(num_states) - gamma * transition, (policy * model.reward).sum(axis=1))
+    q = model.reward + gamma * np.where(model.terminated, 0.0, v[model.next_state])
+
+    expected_next_q = (policy * q).sum(axis=1)[model.next_state]
+    residual = q - (model.reward + gamma * np.where(model.terminated, 0.0, expected_next_q))
+    assert np.abs(residual).max() < 1e-9, "Bellman's equation holds"
+    return q
+
+
+def walk(model: Corridor, policy: np.ndarray, steps: int, rng: np.random.Generator) -> dqn.ReplayBuffer:
+    """A replay buffer with `steps` steps of the policy, from the start, again and again."""
+    obs = np.eye(len(policy), dtype=np.float32)
+    buffer = dqn.ReplayBuffer(steps, len(policy))
+    cumulative = policy.cumsum(axis=1)
+    cumulative[:, -1] = 1.0  # and not 1 - 1e-16
+    state = 0
+    for uniform in rng.random(steps):
+        action = cumulative[state].searchsorted(uniform, side="right")
+        next_state, terminated = model.next_state[state, action], model.terminated[state, action]
+        buffer.add(obs[state], action, model.reward[state, action], obs[next_state], terminated)
+        state = 0 if terminated else next_state
+    return buffer
+
+
+def learn(network: str, num_actions: int, learning_rate: float, seed: int, args: Args) -> np.ndarray:
+    """The summed squared error against exact Q^π after every eval_frequency updates."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as in dqn.train
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+
+    model = corridor(num_actions)
+    policy = epsilon_greedy(optimal_q(model, args.gamma), args.epsilon)
+    exact = torch.from_numpy(exact_q(model, policy, args.gamma))
+    buffer = walk(model, policy, args.walk_steps, rng)
+    all_obs, policy = torch.eye(len(policy)), torch.from_numpy(policy).float()
+
+    q_network = NETWORKS[network](len(policy), num_actions, (50, 50))
+    q_vector = dqn.as_vector(q_network)
+    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros(())]]
+    errors = []
+    for update in range(1, args.updates + 1):
+        batch = buffer.sample(args.batch_size, rng, torch.device("cpu"))
+        with torch.no_grad():
+            next_policy = batch.next_obs @ policy  # (B, num_actions): a one-hot observation picks its state's row
+            expected_next_q = (next_policy * q_network(batch.next_obs)).sum(dim=1, keepdim=True)  # (B, 1)
+            y = dqn.td_target(expected_next_q, batch.reward, batch.terminated, args.gamma)  # of one column, max is it
+        q_taken = q_network(batch.obs).gather(1, batch.action.unsqueeze(1)).squeeze(1)  # (B,)
+        loss = dqn.td_loss(q_taken, y, "mse").mean()
+        gradients = torch.autograd.grad(loss, list(q_network.parameters()))
+        dqn.adam_step(q_vector, torch.cat([g.flatten() for g in gradients]), moments, learning_rate)
+        if update % args.eval_frequency == 0:
+            with torch.no_grad():
+                error = q_network(all_obs) - exact
+            errors.append(error[:-1].square().sum().item())  # not at the goal: nothing is done there
+    return np.array(errors)
+
+
+def learn_all(jobs: list[tuple], args: Args) -> dict[tuple, np.ndarray]:
+    """{job: errors} for jobs (network, number of actions, learning rate, seed)."""
+    with ProcessPoolExecutor(args.workers) as pool:
+        runs = pool.map(learn, *zip(*jobs, strict=True), [args] * len(jobs))
+        return dict(zip(jobs, tqdm(runs, total=len(jobs), desc="runs"), strict=True))
+
+
+def tune(args: Args) -> None:
+    """Prints the mean log10 error over the run at each learning rate."""
+    cases = [(network, n, rate) for network in NETWORKS for n in NUM_ACTIONS for rate in LEARNING_RATES]
+    errors = learn_all([(*case, seed) for case in cases for seed in TUNING_SEEDS], args)
+    for network in NETWORKS:
+        for n in NUM_ACTIONS:
+            means = {
+                rate: np.mean([np.log10(errors[network, n, rate, seed]) for seed in TUNING_SEEDS])
+                for rate in LEARNING_RATES
+            }
+            listed = ", ".join(f"{mean:.3f} at {rate:g}" for rate, mean in means.items())
+            print(f"{network}, {n} actions: mean log10 error {listed}; best {min(means, key=means.get):g}")
+
+
+def draw(log_errors: dict[tuple[str, int], np.ndarray], args: Args, path: Path) -> None:
+    """log10 of the error over updates, one panel for each number of actions."""
+    figure, panels = plt.subplots(1, len(NUM_ACTIONS), figsize=(11, 4), sharey=True, layout="constrained")
+    updates = np.arange(args.eval_frequency, args.updates + 1, args.eval_frequency)
+    for axes, n in zip(panels, NUM_ACTIONS, strict=True):
+        for network, color in zip(NETWORKS, ("C0", "C1"), strict=True):
+            mean, low, high = mean_and_interval(log_errors[network, n])
+            axes.plot(updates, mean, color=color, label=network)
+            axes.fill_between(updates, low, high, color=color, alpha=0.25, linewidth=0)
+        axes.set(title=f"{n} actions", xlabel="updates")
+        axes.legend(loc="upper right")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("log10 of the summed squared error")
+    figure.suptitle(f"Q of a given policy in the corridor: mean of {args.num_seeds} seeds, 95 % interval")
+    figure.savefig(path, dpi=110)
+
+
+def report(log_errors: dict[tuple[str, int], np.ndarray]) -> None:
+    """Prints how the errors compare, and whether the claim holds."""
+    ratios = {n: log_errors["dueling", n] - log_errors["single", n] for n in NUM_ACTIONS}  # log10, seed by seed
+    for n, ratio in ratios.items():
+        mean, low, high = 10 ** np.array(mean_and_interval(ratio.mean(axis=1)))
+        last, last_low, last_high = 10 ** np.array(mean_and_interval(ratio[:, -1]))
+        verdict = "dueling is ahead" if high < 1 else "dueling is behind" if low > 1 else "no difference can be seen"
+        print(
+            f"{n} actions: error of dueling / single, 95 % interval: over the run {mean:.2f} ({low:.2f} to {high:.2f})"
+        )
+        print(f"    at the end {last:.2f} ({last_low:.2f} to {last_high:.2f}); over the run {verdict}")
+    few, many = NUM_ACTIONS[0], NUM_ACTIONS[-1]
+    mean, low, high = 10 ** np.array(mean_and_interval((ratios[many] - ratios[few]).mean(axis=1)))
+    verdict = "further ahead" if high < 1 else "less far ahead" if low > 1 else "neither more nor less far ahead"
+    print(f"With {many} actions dueling is {verdict} than with {few}", end=": ")
+    print(f"the ratio is {mean:.2f} times as large ({low:.2f} to {high:.2f})")
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    if args.tune:
+        tune(args)
+        return
+    cases = [(network, n) for n in NUM_ACTIONS for network in NETWORKS]
+    seeds = range(1, args.num_seeds + 1)
+    errors = learn_all([(*case, args.learning_rate, seed) for case in cases for seed in seeds], args)
+    log_errors = {case: np.log10([errors[*case, args.learning_rate, seed] for seed in seeds]) for case in cases}
+    rows = [
+        {
+            "num_actions": n,
+            "architecture": network,
+            "seed": seed,
+            "final_error": round(10 ** log_error[-1], 5),
+            "mean_log10_error": round(log_error.mean(), 3),
+        }
+        for network, n in cases
+        for seed, log_error in zip(seeds, log_errors[network, n], strict=True)
+    ]
+    write_table(rows, args.output / "dueling_corridor.csv")
+    draw(log_errors, args, args.output / "dueling_corridor.png")
+    report(log_errors)
+
+
+if __name__ == "__main__":
+    main()
