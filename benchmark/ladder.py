@@ -3,9 +3,10 @@
     python -m benchmark.ladder             # carry a change of a shared part from a parent to its rungs, and the README
     python -m benchmark.ladder --check     # only say what would change; exit code 1 if anything would
 
-The scripts share text, not imports. What is not declared in LADDER as part of a rung's idea is the same text as in its
-parent, to the letter. So change a shared part in dqn.py, run this command, and the other scripts have it too. A change
-inside a definition that a rung declares as its own is carried by hand.
+The scripts share text, not imports. What is not declared in LADDER as part of a rung's idea is the same text as in
+its parent, to the letter, and so is what scripts without a parent have under the same name as dqn.py. So change a
+shared part in dqn.py, run this command, and the other scripts have it too. A change inside a definition that a rung
+declares as its own is carried by hand.
 """
 
 import ast
@@ -25,13 +26,17 @@ class Rung:
 
     script: str
     idea: str
-    parent: str | None = None
-    differs: tuple[str, ...] = ()  # definitions that are its own, new ones included
+    parent: str | None = None  # of which it has every definition; without one it shares what has the same name
+    differs: tuple[str, ...] = ()  # definitions that are its own, and with a parent new ones too
     most_lines: int = 0  # added and removed against the parent; blank and docstring lines aside
 
 
 LADDER = (
-    Rung("tabular_q.py", "Q-learning in a table, against exact Q*"),
+    Rung(
+        "tabular_q.py",
+        "Q-learning in a table, against exact Q*",
+        differs=("imports", "Args", "check", "make_env", "td_target", "train", "play"),
+    ),
     Rung("fqi.py", "Q-learning as a sequence of regressions on a fixed data set"),
     Rung("dqn.py", "a network for Q, a replay buffer, a target network"),
     Rung(
@@ -77,12 +82,18 @@ def definitions(source: str) -> dict[str, str]:
 
 
 def rebuilt(rung: Rung, parent: str, child: str) -> str:
-    """The child's source with its own docstring and declared definitions, and everything else as in the parent."""
+    """The child's source with its own docstring and declared definitions, and everything else as in the parent.
+
+    A rung that has no parent keeps all its definitions in their order, and takes over the text of those that dqn.py,
+    then given as `parent`, has under the same name.
+    """
     theirs, own = definitions(parent), definitions(child)
     names = list(theirs)
     for before, name in zip(own, list(own)[1:], strict=False):  # put what is new in the child behind what it follows
         if name not in theirs and name in rung.differs:
             names.insert(names.index(before) + 1, name)
+    if not rung.parent:
+        names, theirs = list(own), own | theirs
     parts = {name: own[name] if name in (*rung.differs, "docstring") else theirs[name] for name in names}
     docstring, imports, *rest = parts.values()
     return "\n\n\n".join([f"{docstring}\n\n{imports}", *rest]) + "\n"
@@ -125,13 +136,13 @@ def outdated() -> dict[Path, tuple[str, str]]:
     """What does not follow from the parents: {file: (what it should be, what has changed)}."""
     files = {}
     for rung in HERE:
-        if rung.parent:
-            old, new = read(rung.script), rebuilt(rung, read(rung.parent), read(rung.script))
-            before, after = definitions(old), definitions(new)
-            changed = [name for name in before | after if before.get(name) != after.get(name)]
-            if new != old:
-                said = f"{', '.join(changed) or 'blank lines'} as in {rung.parent}"
-                files[ROOT / rung.script] = new, f"{said}; its own are still {', '.join(rung.differs)}"
+        source = rung.parent or "dqn.py"
+        old, new = read(rung.script), rebuilt(rung, read(source), read(rung.script))
+        before, after = definitions(old), definitions(new)
+        changed = [name for name in before | after if before.get(name) != after.get(name)]
+        if new != old:
+            said = f"{', '.join(changed) or 'blank lines'} as in {source}"
+            files[ROOT / rung.script] = new, f"{said}; its own are still {', '.join(rung.differs)}"
     start, end = README_MARKS
     head, rest = read("README.md").split(start)
     new = head + start + table() + end + rest.split(end)[1]

@@ -14,7 +14,7 @@ RUNGS = [rung for rung in HERE if rung.parent]
 CURE = "run `python -m benchmark.ladder`, or declare the difference in LADDER of benchmark/ladder.py"
 
 
-@pytest.mark.parametrize(("one", "two"), itertools.combinations(HERE, 2), ids=lambda rung: rung.script)
+@pytest.mark.parametrize(("one", "two"), list(itertools.combinations(HERE, 2)), ids=lambda rung: rung.script)
 def test_shared_definitions_have_the_same_text(one, two):
     first, second = definitions(read(one.script)), definitions(read(two.script))
     shared = first.keys() & second.keys() - {"docstring", *one.differs, *two.differs}
@@ -129,6 +129,12 @@ def test_a_change_is_carried():
     longer = PARENT.replace("# why", "def more():\n    pass\n\n\n# why")
     assert "def more():\n    pass\n\n\n# why\ndef changed():\n    return new()" in rebuilt(RUNG, longer, CHILD)
     assert rebuilt(RUNG, PARENT, rebuilt(RUNG, longer, CHILD)) == CHILD
+
+
+def test_a_script_without_a_parent_takes_over_what_has_the_same_name():
+    alone = Rung("child.py", "an idea", differs=("changed",))
+    better = PARENT.replace("return 1", "return 7").replace("# why", "def more():\n    pass\n\n\n# why")
+    assert rebuilt(alone, better, CHILD) == CHILD.replace("return 1", "return 7"), "nothing new comes, nothing goes"
 
 
 def test_lines_are_counted_without_docstrings_and_blanks():
