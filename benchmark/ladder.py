@@ -37,7 +37,11 @@ LADDER = (
         "Q-learning in a table, against exact Q*",
         differs=("imports", "Args", "check", "make_env", "td_target", "train", "play"),
     ),
-    Rung("fqi.py", "Q-learning as a sequence of regressions on a fixed data set"),
+    Rung(
+        "fqi.py",
+        "Q-learning as a sequence of regressions on a fixed data set",
+        differs=("imports", "Args", "check", "td_target", "evaluate", "train", "main"),
+    ),
     Rung("dqn.py", "a network for Q, a replay buffer, a target network"),
     Rung(
         "double_dqn.py",

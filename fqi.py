@@ -1,0 +1,521 @@
+"""Fitted Q iteration: Q-learning as a sequence of regressions on a fixed data set.
+
+Given transitions (s, a, r, s') that someone collected, at random for example, and no environment to try things in, what
+is the best to do? Bellman's equation says what Q should be if Q were known for all s'. So start from Q_0 = 0, and in
+iteration k let any regression method of supervised learning learn Q_k from the inputs (s, a) and the outputs
+
+    y = r                            if s' is terminal
+    y = r + γ max_a' Q_(k-1)(s', a')   otherwise
+
+Q_1 predicts the next reward, Q_2 the rewards of two steps, and so on. Nothing but the regression is learned: no step
+size, no exploration, no replay. What can go wrong is what DQN then has to deal with: the maximum picks what is
+overrated, errors go from one iteration into the next, and outside of the data the regression has to guess. So returns
+rise and fall over the iterations, and the last Q need not be the best one. Both are reported, on episodes by which the
+best one was not chosen.
+
+Gordon (1995), "Stable function approximation in dynamic programming", ICML; Ernst, Geurts and Wehenkel (2005),
+"Tree-based batch mode reinforcement learning", JMLR 6, figure 1; Riedmiller (2005), "Neural fitted Q iteration", ECML.
+
+    python fqi.py --env-id CartPole-v1 --regressor polynomial
+    python fqi.py --env-id CartPole-v1 --regressor extra_trees --dataset transitions.npz
+"""
+
+import copy
+import difflib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import NearestNeighbors
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+@dataclass
+class Args:
+    exp_name: str = Path(__file__).stem
+    """name of the experiment, a part of the run folder's name"""
+    seed: int = 1
+    """seed of data, regression and environment"""
+    track: bool = False
+    """log to Weights & Biases too, not to TensorBoard alone"""
+    wandb_project_name: str = "qladder"
+    """project in Weights & Biases"""
+    wandb_entity: str | None = None
+    """team in Weights & Biases"""
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None
+    """offline runs are uploaded later with `wandb sync` (default: WANDB_MODE, else online)"""
+    capture_video: bool = False
+    """record the first of the final episodes as mp4"""
+    runs_dir: Path = Path("runs")
+    """where the run folder is made"""
+
+    env_id: str = "CartPole-v1"
+    """Gymnasium id, or module:id if importing the module registers it"""
+    max_episode_steps: int | None = None
+    """truncate episodes after so many steps (default: the environment's limit, or 10,000 if it has none)"""
+    action_bins: int = 11
+    """values into which a one-dimensional continuous action is divided"""
+    dataset: str | None = None
+    """an .npz file to learn from (if it does not exist, it is made), or minari:NAME (default: collect anew)"""
+    dataset_size: int = 50_000
+    """transitions to collect"""
+    collections: int = 1
+    """parts in which they are collected: the first at random, each further one by the Q learned from those before"""
+    epsilon: float = 0.1
+    """probability of a random action in those further parts"""
+    regressor: Literal[
+        "linear", "polynomial", "k_neighbors", "decision_tree", "extra_trees", "gradient_boosting", "mlp"
+    ] = "polynomial"
+    """what learns Q from (s, a)"""
+    action_coding: Literal["per_action", "one_hot"] = "per_action"
+    """a model for each action, or one model whose input has the action as a one-hot vector"""
+    iterations: int = 100
+    """regressions"""
+    gamma: float = 0.99
+    """discount factor γ"""
+    eval_frequency: int = 5
+    """iterations between greedy evaluations"""
+    eval_episodes: int = 20
+    """episodes in an evaluation"""
+
+
+class BadInput(ValueError):
+    """What was asked for cannot be done; the message is one sentence for the user."""
+
+
+def check(args: Args) -> None:
+    """Raises BadInput for the first argument that makes no sense."""
+    low = dict.fromkeys("max_episode_steps dataset_size collections iterations eval_frequency eval_episodes".split(), 1)
+    low |= {"action_bins": 2, "seed": 0, "gamma": 0, "epsilon": 0}
+    high = {"gamma": 1, "epsilon": 1, "collections": args.dataset_size}
+    for name, least in low.items():
+        value, most = getattr(args, name), high.get(name, math.inf)
+        if value is not None and not least <= value <= most:
+            raise BadInput(f"--{name.replace('_', '-')} must be between {least:g} and {most:g}, not {value:g}")
+    minari = (args.dataset or "").startswith("minari:")
+    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy"), (minari, "minari")):
+        if wanted and not importlib.util.find_spec(package):
+            raise BadInput(f"{package} is missing: pip install {package}")
+
+
+def make_env(args: Args, video_folder: Path | None = None, video_name: str = "eval") -> gym.Env:
+    """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1.
+
+    Raises BadInput if there is no such environment or its spaces cannot be brought into that form.
+    """
+    env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
+    try:
+        render_mode = "rgb_array" if video_folder else None
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, render_mode=render_mode)
+        if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
+            env = gym.wrappers.DiscretizeAction(env, args.action_bins)
+    except (gym.error.Error, ImportError, ValueError) as error:
+        near = [name for name in difflib.get_close_matches(args.env_id, gym.registry) if name != args.env_id]
+        hint = f" Nearest names: {', '.join(near)}." if near else ""
+        hint = " Atari games need ale-py: pip install ale-py" if "ale_py" in str(error) else hint
+        raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
+    if not isinstance(env.action_space, gym.spaces.Discrete):
+        raise BadInput(f"{args.env_id} has actions {env.action_space}; supported are Discrete and Box of shape (1,)")
+    if start := int(env.action_space.start):
+        from_zero = gym.spaces.Discrete(env.action_space.n)
+        env = gym.wrappers.TransformAction(env, lambda action: action + start, from_zero)
+    if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
+        env = gym.wrappers.TimeLimit(env, 10_000)
+    if video_folder:
+        env = gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0, name_prefix=video_name)
+    env = gym.wrappers.FlattenObservation(env)  # Discrete becomes one-hot; Tuple and Dict become one vector
+    if not isinstance(env.observation_space, gym.spaces.Box):
+        raise BadInput(f"{args.env_id} has observations that do not flatten to a vector of fixed length")
+    if env.observation_space.dtype == np.uint8:  # pixels: scaled here and nowhere else
+        unit = gym.spaces.Box(0, 1, env.observation_space.shape, np.float32)
+        env = gym.wrappers.TransformObservation(env, lambda obs: obs / np.float32(255), unit)
+    return env if env.observation_space.dtype == np.float32 else gym.wrappers.DtypeObservation(env, np.float32)
+
+
+class Dataset(NamedTuple):
+    """N transitions. Not "done" but `terminated`: an episode cut off by a time limit would have gone on."""
+
+    obs: np.ndarray  # (N, obs_dim) float32
+    action: np.ndarray  # (N,) int64
+    reward: np.ndarray  # (N,) float64
+    next_obs: np.ndarray  # (N, obs_dim) float32
+    terminated: np.ndarray  # (N,) bool
+
+
+def collect(args: Args, size: int, epsilon: float, q_values: Callable | None, rng: np.random.Generator) -> Dataset:
+    """Plays `size` steps, at random with probability ε, else greedily by q_values: (1, obs_dim) -> (1, num_actions)."""
+    rows = []
+    with closing(make_env(args)) as env:
+        num_actions = int(env.action_space.n)
+        obs, _ = env.reset(seed=int(rng.integers(2**31)))
+        for _ in range(size):
+            greedy = q_values is not None and rng.random() >= epsilon
+            action = int(q_values(obs[None]).argmax()) if greedy else int(rng.integers(num_actions))
+            next_obs, reward, terminated, truncated, _ = env.step(action)
+            rows.append((obs.copy(), action, reward, next_obs.copy(), terminated))
+            obs = env.reset()[0] if terminated or truncated else next_obs
+    obs, action, reward, next_obs, terminated = map(np.array, zip(*rows, strict=True))
+    return Dataset(obs, action.astype(np.int64), reward.astype(np.float64), next_obs, terminated.astype(np.bool_))
+
+
+def load_dataset(path: str, obs_dim: int, num_actions: int) -> Dataset:
+    """Reads an .npz file with the fields of Dataset. Raises BadInput in one sentence for what it cannot learn from."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in Dataset._fields if name in file}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} is not a data set: {str(error).splitlines()[0]}") from error
+    if missing := [name for name in Dataset._fields if name not in arrays]:
+        raise BadInput(f"{path} lacks {', '.join(missing)}; a data set has {', '.join(Dataset._fields)}")
+    size = len(arrays["obs"]) if arrays["obs"].ndim else 0
+    shapes = {"obs": (size, obs_dim), "next_obs": (size, obs_dim)}
+    for name, array in arrays.items():
+        if array.shape != shapes.get(name, (size,)):
+            raise BadInput(f"{name} in {path} has the shape {array.shape}, not {shapes.get(name, (size,))}")
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise BadInput(f"{name} in {path} holds what is no finite number")
+    if size == 0:
+        raise BadInput(f"{path} is empty")
+    action = arrays["action"]
+    if (action != action.astype(np.int64)).any() or action.min() < 0 or action.max() >= num_actions:
+        raise BadInput(f"action in {path} must be whole numbers from 0 to {num_actions - 1}")
+    types = (np.float32, np.int64, np.float64, np.float32, np.bool_)
+    return Dataset(*(arrays[name].astype(kind) for name, kind in zip(Dataset._fields, types, strict=True)))
+
+
+def load_minari(name: str, args: Args) -> Dataset:
+    """A Minari data set, its observations and actions brought into the form that make_env gives them."""
+    import minari  # only minari:NAME needs it
+
+    try:
+        episodes = list(minari.load_dataset(name.removeprefix("minari:"), download=True).iterate_episodes())
+    except (FileNotFoundError, ValueError, OSError) as error:
+        raise BadInput(f"cannot load {name}: {str(error).splitlines()[0]}") from error
+    with closing(make_env(args)) as env:
+        space, num_actions = env.unwrapped.observation_space, int(env.action_space.n)
+    rows = []
+    for episode in episodes:
+        obs = np.array([gym.spaces.flatten(space, one) for one in episode.observations], np.float32)
+        action = np.asarray(episode.actions).reshape(len(obs) - 1)
+        rows.append((obs[:-1], action, np.asarray(episode.rewards, np.float64), obs[1:], episode.terminations))
+    obs, action, reward, next_obs, terminated = map(np.concatenate, zip(*rows, strict=True))
+    if action.dtype.kind not in "iu" or action.min() < 0 or action.max() >= num_actions:
+        raise BadInput(f"{name} has actions other than whole numbers from 0 to {num_actions - 1}")
+    return Dataset(obs, action.astype(np.int64), reward, next_obs, np.asarray(terminated, np.bool_))
+
+
+class KNeighbors(RegressorMixin, BaseEstimator):
+    """The mean output of the k nearest inputs.
+
+    Neighbours do not change from one iteration to the next, only their outputs do. So they are looked up once for
+    inputs that come again: fitting to the same array again costs nothing, and predicting for it again costs one mean.
+    """
+
+    def __init__(self, k: int):
+        self.k, self.x, self.asked = k, None, None
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        if x is not self.x:
+            self.scaler = StandardScaler().fit(x)
+            self.tree = NearestNeighbors(n_neighbors=min(self.k, len(x))).fit(self.scaler.transform(x))
+            self.x, self.asked = x, None
+        self.y = y
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        if x is self.asked:
+            return self.y[self.neighbours].mean(axis=1)
+        neighbours = self.tree.kneighbors(self.scaler.transform(x), return_distance=False)  # (N, k)
+        if len(x) > 1_000:  # the data set, not an evaluation
+            self.asked, self.neighbours = x, neighbours
+        return self.y[neighbours].mean(axis=1)
+
+
+def make_regressor(name: str, seed: int) -> RegressorMixin:
+    """An untrained regression method by its name in --regressor."""
+    return {
+        "linear": LinearRegression(),
+        "polynomial": make_pipeline(StandardScaler(), PolynomialFeatures(2), LinearRegression()),
+        "k_neighbors": KNeighbors(30),
+        "decision_tree": DecisionTreeRegressor(min_samples_leaf=20, random_state=seed),
+        "extra_trees": ExtraTreesRegressor(50, min_samples_leaf=5, random_state=seed),
+        "gradient_boosting": HistGradientBoostingRegressor(random_state=seed),
+        "mlp": make_pipeline(
+            StandardScaler(), MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=10, random_state=seed)
+        ),
+    }[name]
+
+
+class QFunction:
+    """Q(s, ·) of N observations, (N, obs_dim) -> (N, num_actions), by a regressor."""
+
+    def __init__(self, regressor: RegressorMixin, num_actions: int, action_coding: str):
+        self.num_actions, self.one_hot = num_actions, action_coding == "one_hot"
+        self.models = [clone(regressor) for _ in range(1 if self.one_hot else num_actions)]
+        self.inputs = {}  # of the data set, made once
+
+    def with_action(self, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """(N, obs_dim) and (N,) -> (N, obs_dim + num_actions). One-hot: action 2 is not more than action 1."""
+        return np.hstack([obs, np.eye(self.num_actions, dtype=obs.dtype)[action]])
+
+    def fit(self, data: Dataset, y: np.ndarray) -> None:
+        """Learns Q(s, a) from the targets y (N,)."""
+        if not self.inputs:
+            if self.one_hot:
+                self.inputs = {0: (self.with_action(data.obs, data.action), np.arange(len(y)))}
+            else:
+                rows = {action: np.flatnonzero(data.action == action) for action in range(self.num_actions)}
+                self.inputs = {action: (data.obs[i], i) for action, i in rows.items() if len(i) > 0}
+        for k, (x, i) in self.inputs.items():
+            self.models[k].fit(x, y[i])
+
+    def frozen(self) -> "QFunction":
+        """A copy that further fitting does not change."""
+        return copy.deepcopy(self)
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        q = np.full((len(obs), self.num_actions), -np.inf)  # an action that was never tried is never chosen
+        for action in range(self.num_actions):
+            if self.one_hot:
+                q[:, action] = self.models[0].predict(self.with_action(obs, np.full(len(obs), action)))
+            elif action in self.inputs:
+                q[:, action] = self.models[action].predict(obs)
+        return q
+
+
+def td_target(next_q: np.ndarray, reward: np.ndarray, terminated: np.ndarray, gamma: float) -> np.ndarray:
+    """y = r + γ max_a' Q_(k-1)(s', a'), without the second term where s' is terminal.
+
+    next_q is Q_(k-1)(s', ·), (N, num_actions); reward, terminated and the result are (N,).
+    """
+    return reward + gamma * np.where(terminated, 0.0, next_q.max(axis=1))
+
+
+def evaluate(args: Args, q_values: Callable, seed: int, video_folder: Path | None = None):
+    """Plays eval_episodes greedily, all at the same time, because a regressor takes as long for one state as for many.
+
+    Returns the list of undiscounted returns, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over
+    visited states s, eval/q_realised that of the discounted return that followed: predicted above realised is
+    overestimation. A truncated episode would have gone on, so its unseen tail counts as γ^n max_a Q(last obs, a),
+    and only the first half of its states counts at all, where n is large.
+    """
+    envs = [make_env(args, video_folder if k == 0 else None, "final") for k in range(args.eval_episodes)]
+    obs = np.array([env.reset(seed=seed + k)[0] for k, env in enumerate(envs)])  # (episodes, obs_dim)
+    max_q, rewards = [[] for _ in envs], [[] for _ in envs]
+    predicted, realised, running = [], [], list(range(len(envs)))
+    while running:
+        q = q_values(obs[running])  # (running, num_actions)
+        still = []
+        for k, values in zip(running, q, strict=True):
+            max_q[k].append(values.max())
+            obs[k], reward, terminated, truncated, _ = envs[k].step(values.argmax())
+            rewards[k].append(float(reward))
+            if not (terminated or truncated):
+                still.append(k)
+                continue
+            envs[k].close()
+            discounted = [0.0 if terminated else q_values(obs[[k]]).max()]
+            for reward in reversed(rewards[k]):
+                discounted.append(reward + args.gamma * discounted[-1])
+            counted = len(rewards[k]) if terminated else (len(rewards[k]) + 1) // 2
+            predicted += max_q[k][:counted]
+            realised += discounted[: -counted - 1 : -1]  # it was built from the end
+        running = still
+    returns = [sum(one) for one in rewards]
+    metrics = {"eval/episodic_return": np.mean(returns), "eval/episodic_return_std": np.std(returns)}
+    metrics |= {"eval/q_predicted": np.mean(predicted), "eval/q_realised": np.mean(realised)}
+    return returns, {name: float(value) for name, value in metrics.items()}
+
+
+def make_run_dir(args: Args) -> Path:
+    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time}, a second on where that exists, and its args.json."""
+    unix_time = int(time.time())
+    while True:
+        name = f"{args.env_id}__{args.exp_name}__{args.seed}__{unix_time}"
+        run_dir = args.runs_dir / name.replace("/", "-").replace(":", "-")
+        try:
+            run_dir.mkdir(parents=True)
+            break
+        except FileExistsError:
+            unix_time += 1
+        except OSError as error:
+            raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
+    git = "git describe --always --dirty --abbrev=40 --exclude '*'"  # prints nothing outside a repository
+    commit = subprocess.run(git, shell=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    versions = {package: importlib.metadata.version(package) for package in ("torch", "gymnasium", "numpy")}
+    hardware = {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
+    hardware["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version()} | versions | hardware
+    (run_dir / "args.json").write_text(json.dumps(asdict(args) | origin, indent=2, default=str))
+    return run_dir
+
+
+def start_wandb(args: Args, name: str):
+    """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
+    import wandb  # only --track needs it, and it takes half a second
+
+    def init(mode: str):
+        project = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
+        settings = wandb.Settings(init_timeout=10)  # seconds
+        return wandb.init(mode=mode, **project, config=asdict(args), save_code=True, settings=settings)
+
+    mode = args.wandb_mode or os.environ.get("WANDB_MODE", "online")
+    try:
+        if mode == "online" and not wandb.login(prompt=False):
+            raise wandb.Error("no account here (wandb login)")
+        return init(mode)
+    except wandb.Error as error:
+        reason = str(error).splitlines()[0]
+        print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
+        return init("offline")
+
+
+@contextmanager
+def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
+    """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
+    run = start_wandb(args, run_dir.name) if args.track else None
+    writer = SummaryWriter(run_dir, flush_secs=5)  # also the longest that close() may wait after a Ctrl-C
+    rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
+    writer.add_text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows]))
+
+    def log(metrics: dict[str, float], global_step: int) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        writer.file_writer.add_summary(Summary(value=values), global_step)  # add_scalar, one by one, takes far longer
+        if run:
+            run.log(metrics | {"global_step": global_step})
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
+
+    exit_code = 1
+    try:
+        yield log
+        exit_code = 0
+    finally:
+        writer.close()
+        if run:
+            run.finish(exit_code=exit_code)
+
+
+def train(args: Args) -> Path:
+    """Collects or loads the data, iterates, evaluates, and returns the run folder. Raises BadInput and OSError."""
+    check(args)
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # of the MLP: a few epochs an iteration are meant
+    rng = np.random.default_rng(args.seed)
+    with closing(make_env(args)) as env:
+        obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
+    stored = None
+    if args.dataset and args.dataset.startswith("minari:"):
+        stored = load_minari(args.dataset, args)
+    elif args.dataset and Path(args.dataset).exists():
+        stored = load_dataset(args.dataset, obs_dim, num_actions)
+
+    run_dir = make_run_dir(args)
+    regressor = make_regressor(args.regressor, args.seed)
+    best, best_return, best_iteration, start_time = None, -math.inf, 0, time.time()
+    with open_log(args, run_dir) as log:
+        iteration, data, q_values = 0, stored, None
+        progress = tqdm(total=args.iterations, unit="iteration", disable=None)
+        for part in range(1 if stored else args.collections):
+            # Collect.
+            if not stored:
+                size = args.dataset_size // args.collections + (part < args.dataset_size % args.collections)
+                new = collect(args, size, args.epsilon, best, rng)
+                data = new if data is None else Dataset(*map(np.concatenate, zip(data, new, strict=True)))
+            q_values = QFunction(regressor, num_actions, args.action_coding)
+            next_q = np.zeros((len(data.reward), num_actions))  # Q_0 = 0: the first targets are the rewards
+
+            # Iterate.
+            last = args.iterations * (part + 1) // (1 if stored else args.collections)
+            while iteration < last:
+                iteration += 1
+                y = td_target(next_q, data.reward, data.terminated, args.gamma)
+                q_values.fit(data, y)
+                next_q = q_values(data.next_obs)
+                progress.update()
+                if iteration % args.eval_frequency == 0 or iteration == args.iterations:
+                    q_taken = q_values(data.obs)[np.arange(len(y)), data.action]
+                    residual = td_target(next_q, data.reward, data.terminated, args.gamma) - q_taken
+                    metrics = {"losses/td_loss": float(np.mean((y - q_taken) ** 2))}
+                    metrics |= {"losses/bellman_residual": float(np.sqrt(np.mean(residual**2)))}
+                    returns, evaluated = evaluate(args, q_values, seed=1_000_000 + 1_000 * args.seed)
+                    log(metrics | evaluated | {"losses/q_values": float(q_taken.mean())}, iteration)
+                    line = "iteration {}: greedy return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
+                    progress.write(line.format(iteration, *evaluated.values()))
+                    if evaluated["eval/episodic_return"] > best_return:
+                        best_return, best_iteration = evaluated["eval/episodic_return"], iteration
+                        best = q_values.frozen()
+        progress.close()
+        # The best iteration was chosen by the evaluations above, so it is reported on other episodes.
+        finals = {}
+        for name, q in (("last", q_values), ("best", best)):
+            video_folder = run_dir / "videos" if args.capture_video and name == "best" else None
+            finals[name] = evaluate(args, q, 2_000_000_000 - 1_000 * args.seed, video_folder)
+        log({f"eval/{name}_return": one["eval/episodic_return"] for name, (_, one) in finals.items()}, iteration)
+
+    if args.dataset and not stored:
+        with Path(args.dataset).open("wb") as file:
+            np.savez_compressed(file, **data._asdict())
+    seconds = time.time() - start_time
+    returns, metrics = finals["last"]
+    best_returns, best_metrics = finals["best"]
+    result = metrics | {"returns": returns, "best_returns": best_returns, "best_iteration": best_iteration}
+    result |= {"best_return": best_metrics["eval/episodic_return"], "global_step": len(data.reward)}
+    result |= {"updates": iteration, "seconds": seconds, "sps": len(data.reward) * iteration / seconds}
+    (run_dir / "result.part").write_text(json.dumps(result, indent=2))
+    os.replace(run_dir / "result.part", run_dir / "result.json")  # last and at once: a run that has it is complete
+    print(
+        f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} after the last iteration, "
+        f"{np.mean(best_returns):.1f} ± {np.std(best_returns):.1f} after the best one ({best_iteration}), over "
+        f"{len(returns)} episodes each, {iteration} iterations in {seconds:.0f} s, see {run_dir}"
+    )
+    return run_dir
+
+
+def thread_failed(failure) -> None:
+    """Leaves to log() the error of TensorBoard's thread (a full disk, say), which it raises again; prints others."""
+    if type(failure.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failure)
+
+
+def main() -> None:
+    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
+    args = tyro.cli(Args, description=__doc__)
+    threading.excepthook = thread_failed
+    try:
+        train(args)
+    except (BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
+        print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
+        codes = {BadInput: 2, KeyboardInterrupt: 130}
+        sys.exit(codes.get(type(error), 1))
+
+
+if __name__ == "__main__":
+    main()

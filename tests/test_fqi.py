@@ -1,0 +1,310 @@
+"""fqi.py: targets by hand, exactness where it is possible, data sets good and bad, and whole runs."""
+
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from conftest import scalars, train
+from gymnasium.spaces import Box, Discrete
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fqi
+from fqi import Dataset
+
+REGRESSORS = "linear polynomial k_neighbors decision_tree extra_trees gradient_boosting mlp".split()
+
+
+@pytest.fixture
+def args(tmp_path):
+    """args(**flags) -> Args of 4 iterations on 300 transitions, with two evaluations."""
+
+    def make(**flags):
+        defaults = {"dataset_size": 300, "iterations": 4, "eval_frequency": 2, "eval_episodes": 2}
+        return fqi.Args(**defaults | {"runs_dir": tmp_path / "runs"} | flags)
+
+    return make
+
+
+def result(run_dir):
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def random_data(size=300, num_actions=2, obs_dim=4, seed=0):
+    rng = np.random.default_rng(seed)
+    obs, next_obs = rng.normal(size=(2, size, obs_dim)).astype(np.float32)
+    return Dataset(obs, rng.integers(num_actions, size=size), rng.normal(size=size), next_obs, rng.random(size) < 0.1)
+
+
+# The algorithm
+
+
+def test_target_is_reward_plus_discounted_maximum():
+    next_q = np.array([[2.0, 5.0], [-3.0, -7.0], [np.nan, np.inf]])
+    y = fqi.td_target(next_q, np.array([1.0, 10.0, 4.0]), np.array([False, False, True]), gamma=0.5)
+    assert y.tolist() == [1 + 0.5 * 5, 10 + 0.5 * -3, 4]
+
+
+def test_first_targets_are_the_rewards_and_truncation_bootstraps(args, monkeypatch):
+    """Counter pays 1 to 5 in episodes that end alternately by termination and by truncation."""
+    targets, fit = [], fqi.QFunction.fit
+
+    def record(self, data, y):
+        targets.append((data, y))
+        fit(self, data, y)
+
+    monkeypatch.setattr(fqi.QFunction, "fit", record)
+    train(args(env_id="Counter-v0", dataset_size=100, regressor="decision_tree", gamma=0.5))
+    data, first = targets[0]
+    assert first.tolist() == data.reward.tolist() == [1, 2, 3, 4, 5] * 20
+    assert data.terminated.tolist() == ([False] * 4 + [True] + [False] * 5) * 10
+    assert data.obs[:10, 0].tolist() == [0, 1, 2, 3, 4, 1000, 1001, 1002, 1003, 1004]
+    assert data.next_obs[9, 0] == 1005, "the final observation, not the reset's"
+    _, second = targets[1]
+    assert (second[data.terminated] == 5).all() and (second[9::10] > 5).all()
+
+
+@pytest.mark.parametrize("coding", ["per_action", "one_hot"])
+def test_actions_are_not_ordinal(coding):
+    """Actions 0, 1 and 2 are worth 1, 5 and 2: no straight line goes through that, and a linear model still says so."""
+    data = random_data(600, num_actions=3)
+    y = np.array([1.0, 5.0, 2.0])[data.action]
+    q = fqi.QFunction(fqi.make_regressor("linear", 0), 3, coding)
+    q.fit(data, y)
+    assert q(data.next_obs[:10]) == pytest.approx(np.tile([1.0, 5.0, 2.0], (10, 1)), abs=1e-5)
+
+
+def test_an_action_that_was_never_tried_is_never_chosen():
+    data = random_data()._replace(action=np.zeros(300, np.int64), reward=np.full(300, -5.0))
+    q = fqi.QFunction(fqi.make_regressor("linear", 0), 2, "per_action")
+    q.fit(data, data.reward)
+    assert (q(data.obs).argmax(axis=1) == 0).all()
+
+
+@pytest.mark.parametrize("coding", ["per_action", "one_hot"])
+@pytest.mark.parametrize("name", REGRESSORS)
+def test_every_regressor_learns_a_function(name, coding):
+    """y = 3 s_0, and 2 more for one of the actions: two thirds and more of the variance are explained."""
+    data = random_data(2_000)
+    y = 3 * data.obs[:, 0] + 2.0 * (data.action == 0)
+    q = fqi.QFunction(fqi.make_regressor(name, 0), 2, coding)
+    q.fit(data, y)
+    error = q(data.obs)[np.arange(2_000), data.action] - y
+    assert error.var() < 0.35 * y.var()
+
+
+def test_neighbours_are_those_of_scikit_learn_and_are_looked_up_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, asked, y = rng.normal(size=(3_000, 4)), rng.normal(size=(2_000, 4)), rng.normal(size=(2, 3_000))
+    mine, lookups = fqi.KNeighbors(30), []
+    mine.fit(x, y[0])
+    look_up = mine.tree.kneighbors
+    monkeypatch.setattr(mine.tree, "kneighbors", lambda *a, **k: (lookups.append(1), look_up(*a, **k))[1])
+    for outputs in y:
+        mine.fit(x, outputs)
+        theirs = make_pipeline(StandardScaler(), KNeighborsRegressor(30)).fit(x, outputs)
+        assert mine.predict(asked) == pytest.approx(theirs.predict(asked))
+        assert mine.predict(asked[:5]) == pytest.approx(theirs.predict(asked[:5]))
+    assert len(lookups) == 1 + 2, "the large array once, the small one each time"
+
+
+def test_frozen_stays_as_it_is():
+    data = random_data()
+    q = fqi.QFunction(fqi.make_regressor("k_neighbors", 0), 2, "per_action")
+    q.fit(data, data.reward)
+    copy, before = q.frozen(), q(data.obs)
+    q.fit(data, data.reward + 7)
+    assert copy(data.obs).tolist() == before.tolist()
+    assert q(data.obs) == pytest.approx(before + 7)
+
+
+def test_linear_greedy_action_does_not_depend_on_the_state():
+    """From [s, one-hot a] a linear model makes Q(s, a) = w s + v_a: the same action is the best in every state."""
+    data = random_data(500)
+    q = fqi.QFunction(fqi.make_regressor("linear", 0), 2, "one_hot")
+    q.fit(data, data.reward)
+    differences = np.diff(q(data.obs), axis=1)
+    assert differences == pytest.approx(np.full((500, 1), differences[0, 0]), abs=1e-5)
+
+
+# Exactness
+
+
+def test_linear_on_one_hot_states_is_exact_q_iteration_on_the_empirical_model(args, monkeypatch):
+    """FrozenLake: with a column for each state, least squares are the means over each (s, a), and so is the empirical
+    model. 25 iterations of either are the same to 1e-6 for every pair that the data has."""
+    kept = []
+    q_function = fqi.QFunction
+    monkeypatch.setattr(fqi, "QFunction", lambda *a: (kept.append(q_function(*a)), kept[-1])[1])
+    collected, collect = [], fqi.collect
+    monkeypatch.setattr(fqi, "collect", lambda *a: (collected.append(collect(*a)), collected[-1])[1])
+    train(args(env_id="FrozenLake-v1", regressor="linear", dataset_size=20_000, iterations=25, eval_frequency=25))
+    data = collected[0]
+
+    state, next_state = data.obs.argmax(axis=1), data.next_obs.argmax(axis=1)
+    count, reward, transition = np.zeros((16, 4)), np.zeros((16, 4)), np.zeros((16, 4, 16))
+    np.add.at(count, (state, data.action), 1)
+    np.add.at(reward, (state, data.action), data.reward)
+    np.add.at(transition, (state, data.action, next_state), ~data.terminated)
+    seen = count > 0
+    assert seen.any(axis=1).sum() == 11 and (seen.sum(axis=1) % 4 == 0).all(), "every action of all that do not end"
+    reward[seen] /= count[seen]
+    transition[seen] /= count[seen][:, None]
+    exact = np.zeros((16, 4))
+    for _ in range(25):
+        exact = reward + 0.99 * transition @ exact.max(axis=1)
+    learned = kept[0](np.eye(16, dtype=np.float32))
+    assert exact.max() > 0.2
+    assert np.abs(learned - exact)[seen].max() < 1e-6
+
+
+# Data sets
+
+
+def test_a_data_set_is_saved_and_loaded(args, tmp_path):
+    path = str(tmp_path / "data.npz")
+    first = train(args(dataset=path))
+    with np.load(path) as file:
+        assert set(file) == set(Dataset._fields) and len(file["action"]) == 300
+    second = train(args(dataset=path, dataset_size=7, seed=1))
+    assert result(second)["global_step"] == 300, "those of the file, not 7 new ones"
+    for name in ("eval/episodic_return", "losses/td_loss"):
+        assert scalars(first)[name] == scalars(second)[name]
+
+
+def good():
+    return {name: array.copy() for name, array in random_data(20)._asdict().items()}
+
+
+def changed(**arrays):
+    return {name: array for name, array in (good() | arrays).items() if array is not None}
+
+
+BAD = {
+    "missing arrays": (changed(reward=None, terminated=None), "lacks reward, terminated"),
+    "wrong width": (changed(obs=np.zeros((20, 3))), "obs in {} has the shape (20, 3), not (20, 4)"),
+    "wrong length": (changed(reward=np.zeros(19)), "reward in {} has the shape (19,), not (20,)"),
+    "NaN": (changed(next_obs=np.full((20, 4), np.nan)), "next_obs in {} holds what is no finite number"),
+    "text": (changed(reward=np.array(["a"] * 20)), "reward in {} holds what is no finite number"),
+    "action too large": (changed(action=np.full(20, 2)), "action in {} must be whole numbers from 0 to 1"),
+    "negative action": (changed(action=np.full(20, -1)), "action in {} must be whole numbers from 0 to 1"),
+    "half an action": (changed(action=np.full(20, 0.5)), "action in {} must be whole numbers from 0 to 1"),
+    "empty": ({name: array[:0] for name, array in good().items()}, "{} is empty"),
+    "scalars": ({name: np.float64(0) for name in good()}, "has the shape ()"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_data_sets(args, tmp_path, name):
+    arrays, said = BAD[name]
+    path = tmp_path / "bad.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(fqi.BadInput) as error:
+        fqi.train(args(dataset=str(path)))
+    assert said.format(path) in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 cut off"])
+def test_files_that_are_no_data_set(args, tmp_path, content):
+    (tmp_path / "bad.npz").write_bytes(content)
+    with pytest.raises(fqi.BadInput, match="is not a data set"):
+        fqi.train(args(dataset=str(tmp_path / "bad.npz")))
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(fqi.BadInput):
+        fqi.train(args(dataset=str(tmp_path / "array.npy")))
+
+
+def test_minari_is_named_where_it_is_missing(args, monkeypatch):
+    monkeypatch.setattr(fqi.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(fqi.BadInput, match="pip install minari"):
+        fqi.train(args(dataset="minari:D4RL/pen/human-v2"))
+
+
+# Whole runs
+
+
+@pytest.mark.parametrize("regressor", REGRESSORS)
+def test_a_run_repeats_itself(args, regressor):
+    runs = [train(args(regressor=regressor, seed=7)) for _ in range(2)]
+    first, second = (scalars(run_dir) for run_dir in runs)
+    assert first == second
+    assert [step for step, _ in first["eval/episodic_return"]] == [2, 4]
+    expected = "losses/td_loss losses/bellman_residual losses/q_values eval/episodic_return eval/episodic_return_std "
+    expected += "eval/q_predicted eval/q_realised eval/last_return eval/best_return"
+    assert set(first) == set(expected.split())
+    assert result(runs[0])["updates"] == 4
+    other = scalars(train(args(regressor=regressor, seed=8)))
+    assert other["losses/td_loss"] != first["losses/td_loss"]
+
+
+def test_later_collections_follow_what_was_learned(args, monkeypatch):
+    """Three parts of 100: the first at random, the others by the best Q so far with ε = 0.1."""
+    calls, collect = [], fqi.collect
+
+    def record(args, size, epsilon, q_values, rng):
+        calls.append((size, epsilon, q_values is None))
+        return collect(args, size, epsilon, q_values, rng)
+
+    monkeypatch.setattr(fqi, "collect", record)
+    run_dir = train(args(collections=3, iterations=6, epsilon=0.1))
+    assert calls == [(100, 0.1, True), (100, 0.1, False), (100, 0.1, False)]
+    assert result(run_dir)["global_step"] == 300 and result(run_dir)["updates"] == 6
+
+
+def test_best_is_chosen_on_other_episodes_than_it_is_reported_on(args, monkeypatch):
+    seeds, evaluate = [], fqi.evaluate
+
+    def fake(args, q_values, seed, video_folder=None):
+        seeds.append(seed)
+        returns, metrics = evaluate(args, q_values, seed, video_folder)
+        return returns, metrics | {"eval/episodic_return": [1.0, 9.0, 3.0, 4.0, 5.0][len(seeds) - 1]}
+
+    monkeypatch.setattr(fqi, "evaluate", fake)
+    final = result(train(args(iterations=6)))
+    assert final["best_iteration"] == 4, "evaluations at 2, 4 and 6 gave 1, 9 and 3"
+    assert (final["eval/episodic_return"], final["best_return"]) == (4.0, 5.0), "and not 3 and 9"
+    assert len(set(seeds[:3])) == 1 and len(set(seeds[3:])) == 1 and abs(seeds[3] - seeds[0]) >= 1_000
+
+
+def test_predicted_and_realised_value(args):
+    """As in dqn.py: with γ = 1/2, Counter's terminated episode realises 5, 6.5, 6.25, 5.125 and 3.5625 from its end.
+
+    All environments begin with their first episode here, which terminates.
+    """
+    flags = args(env_id="Counter-v0", gamma=0.5, eval_episodes=2)
+    returns, metrics = fqi.evaluate(flags, lambda obs: np.stack([np.zeros(len(obs)), obs[:, 0]], axis=1), seed=0)
+    assert returns == [15.0, 15.0]
+    assert metrics["eval/q_predicted"] == pytest.approx((0 + 1 + 2 + 3 + 4) / 5)
+    assert metrics["eval/q_realised"] == pytest.approx((5 + 6.5 + 6.25 + 5.125 + 3.5625) / 5)
+
+
+def test_other_spaces(args, register):
+    for env_id in ("FrozenLake-v1", "Pendulum-v1", register(Box(-1, 1, (2, 3)), Discrete(3, start=5))):
+        assert result(train(args(env_id=env_id, regressor="decision_tree", action_bins=3)))["updates"] == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"iterations": 0}, "--iterations must be between 1"),
+        ({"dataset_size": 0}, "--dataset-size"),
+        ({"collections": 301}, "--collections must be between 1 and 300"),
+        ({"gamma": 1.5}, "--gamma"),
+        ({"epsilon": -0.1}, "--epsilon"),
+        ({"env_id": "CartPol-v1"}, "CartPole-v1"),
+    ],
+)
+def test_bad_input(args, tmp_path, flags, said):
+    with pytest.raises(fqi.BadInput) as error:
+        fqi.train(args(**flags))
+    assert said in str(error.value) and not (tmp_path / "runs").exists()
+
+
+def test_cartpole_is_learned_from_random_steps(args):
+    """20,000 random steps and 30 iterations: far beyond the 22 steps of a random policy."""
+    run_dir = train(args(dataset_size=20_000, iterations=30, eval_frequency=10, eval_episodes=10))
+    assert result(run_dir)["best_return"] > 5 * 22
+    assert gym.spec("CartPole-v1").max_episode_steps == 500
