@@ -260,6 +260,7 @@ class KNeighbors(RegressorMixin, BaseEstimator):
 
 def make_regressor(name: str, seed: int) -> RegressorMixin:
     """An untrained regression method by its name in --regressor."""
+    mlp = MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=10, random_state=seed)  # 10 epochs an iteration
     return {
         "linear": LinearRegression(),
         "polynomial": make_pipeline(StandardScaler(), PolynomialFeatures(2), LinearRegression()),
@@ -267,9 +268,7 @@ def make_regressor(name: str, seed: int) -> RegressorMixin:
         "decision_tree": DecisionTreeRegressor(min_samples_leaf=20, random_state=seed),
         "extra_trees": ExtraTreesRegressor(50, min_samples_leaf=5, random_state=seed),
         "gradient_boosting": HistGradientBoostingRegressor(random_state=seed),
-        "mlp": make_pipeline(
-            StandardScaler(), MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=10, random_state=seed)
-        ),
+        "mlp": make_pipeline(StandardScaler(), mlp),
     }[name]
 
 

@@ -1,0 +1,140 @@
+"""Tabular Q-learning's claims: it finds the optimal policies, Q comes to equal Q*, and a maximum of guesses is
+biased.
+
+    python -m benchmark.claims.tabular_q
+
+**Optimal policies.** tabular_q.py with its defaults on FrozenLake (4x4 and 8x8, slippery), CliffWalking and Taxi,
+against the exact solution from the environments' own models: the expected return of the learned greedy policy within
+the time limit, by arithmetic and not by playing, and max |Q - Q*| over the reachable states.
+
+**Maximisation bias**, Sutton and Barto (2018), "Reinforcement learning", example 6.7 and figure 6.5. In state A one
+can go right, which ends the episode with reward 0, or left, to state B, where each of 10 actions ends it with a
+reward from N(-0.1, 1). So left is worth -0.1, but of ten guesses around -0.1 the largest is above 0, and Q-learning
+believes it. Counted is how often left is chosen in each episode, with ε = 0.1, α = 0.1, γ = 1: an optimal policy with
+ε = 0.1 chooses it in 5 % of them. Double Q-learning values in one table what looks best in the other.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+import tabular_q
+from benchmark.runs import ROOT, read_scalars, run_seeds
+from benchmark.statistics import mean_and_interval, write_table
+
+ENV_IDS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
+A, B, END = 0, 1, 2
+RIGHT, LEFT = 0, 1
+ACTIONS = {A: 2, B: 10}
+ALPHA, EPSILON = 0.1, 0.1
+
+
+@dataclass
+class Args:
+    num_seeds: int = 20
+    """seeds of each environment, from 1 on"""
+    bias_runs: int = 10_000
+    """runs of the maximisation-bias example"""
+    bias_episodes: int = 300
+    """episodes of each of them"""
+    workers: int = 2
+    """runs at the same time, one core each"""
+    runs_dir: Path = Path("runs/claims")
+    """where the runs are kept"""
+    output: Path = ROOT / "benchmark" / "results"
+    """where table and figures are written"""
+
+
+def choices(double: bool, episodes: int, rng: np.random.Generator) -> np.ndarray:
+    """Whether left was chosen in A, in each episode (episodes,), by tabular_q.py's own target."""
+    q_a, q_b = ({state: [0.0] * n for state, n in ACTIONS.items()} | {END: [0.0]} for _ in range(2))
+    if not double:
+        q_b = q_a  # one table in both roles
+    left = np.zeros(episodes, bool)
+    for episode in range(episodes):
+        state = A
+        while state != END:
+            values = [a + b for a, b in zip(q_a[state], q_b[state], strict=True)]
+            best = [action for action, value in enumerate(values) if value == max(values)]  # ties at random
+            action = int(rng.integers(ACTIONS[state])) if rng.random() < EPSILON else best[int(rng.integers(len(best)))]
+            next_state = B if (state, action) == (A, LEFT) else END
+            reward = rng.normal(-0.1, 1.0) if state == B else 0.0
+            q, other_q = (q_b, q_a) if double and rng.random() < 0.5 else (q_a, q_b)
+            y = tabular_q.td_target(q[next_state], other_q[next_state], reward, next_state == END, gamma=1.0)
+            q[state][action] += ALPHA * (y - q[state][action])
+            left[episode] |= (state, action) == (A, LEFT)
+            state = next_state
+    return left
+
+
+def maximisation_bias(args: Args) -> None:
+    """Draws and prints the share of left choices over episodes."""
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    episodes = np.arange(1, args.bias_episodes + 1)
+    for name, double in (("Q-learning", False), ("double Q-learning", True)):
+        rng = np.random.default_rng(0)
+        left = np.array([choices(double, args.bias_episodes, rng) for _ in tqdm(range(args.bias_runs), desc=name)])
+        share = left.mean(axis=0)
+        error = 1.96 * np.sqrt(share * (1 - share) / len(left))  # of a proportion, 95 %
+        (line,) = axes.plot(episodes, share, label=name)
+        axes.fill_between(episodes, share - error, share + error, color=line.get_color(), alpha=0.25, linewidth=0)
+        peak, last = share.argmax(), share[-50:].mean()
+        print(f"{name}: left in {share[peak]:.1%} of the runs at its peak, episode {peak + 1}", end="; ")
+        print(f"{last:.1%} over the last 50 episodes (optimal {EPSILON / 2:.1%})")
+    axes.axhline(EPSILON / 2, color="grey", linestyle=":", label="optimal")
+    axes.set(title="Maximisation bias", xlabel="episode", ylabel="share of runs that go left", ylim=(0, 1))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(args.output / "tabular_bias.png", dpi=110)
+
+
+def optimal_policies(args: Args) -> None:
+    """Runs the defaults, and draws and prints how near they come to the exact solutions."""
+    seeds = range(1, args.num_seeds + 1)
+    settings = {env_id: ("tabular_q.py", {"env_id": env_id}) for env_id in ENV_IDS}
+    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    rows = []
+    for env_id in ENV_IDS:
+        scalars = [read_scalars(runs[env_id][seed][0]) for seed in seeds]
+        steps = [step for step, _, _ in scalars[0]["charts/q_error"]]
+        error, exact = (
+            np.array([[value for _, value, _ in run[metric]] for run in scalars])
+            for metric in ("charts/q_error", "eval/exact_return")
+        )
+        optimal = scalars[0]["eval/optimal_return"][0][1]
+        for axes, values in ((left, error), (right, exact - optimal)):
+            mean, low, high = mean_and_interval(values)
+            (line,) = axes.plot(steps, mean, label=env_id)
+            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+        for i, seed in enumerate(seeds):
+            row = {"env_id": env_id, "seed": seed, "exact_return": round(exact[i, -1], 4)}
+            rows.append(row | {"optimal": round(optimal, 4), "q_error": round(error[i, -1], 4)})
+        mean, low, high = mean_and_interval(exact[:, -1])
+        print(
+            f"{env_id}: expected return {mean:.4f} ({low:.4f} to {high:.4f}), lowest {exact[:, -1].min():.4f}", end=""
+        )
+        print(f", that of the optimal policy {optimal:.4f}; max |Q - Q*| {error[:, -1].mean():.4f}")
+    left.set(title="max |Q - Q*| over reachable states", xlabel="environment steps", yscale="log")
+    right.set(title="greedy policy: expected return below the optimal one", xlabel="environment steps")
+    right.set(yscale="symlog")
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    write_table(rows, args.output / "tabular.csv")
+    figure.savefig(args.output / "tabular.png", dpi=110)
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    args.output.mkdir(parents=True, exist_ok=True)
+    maximisation_bias(args)
+    optimal_policies(args)
+
+
+if __name__ == "__main__":
+    main()
