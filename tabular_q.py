@@ -358,25 +358,31 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
             run.finish(exit_code=exit_code)
 
 
-def draw(env: gym.Env, q: np.ndarray, exact_q: np.ndarray | None, path: Path) -> None:
-    """V and the greedy actions as a grid, beside the optimum where it is known; Q as a heat map for what is no grid."""
+def draw(env: gym.Env, q: np.ndarray, exact_q: np.ndarray | None, states: np.ndarray, path: Path) -> None:
+    """V and greedy actions of `states` (S,) bool as a grid, or Q as a heat map, beside the optimum if it is known."""
     lake = getattr(env.unwrapped, "nrow", 0), getattr(env.unwrapped, "ncol", 0)
     rows, columns = getattr(env.unwrapped, "shape", lake)
     grid = rows * columns == len(q)
     tables = {"learned": q} if exact_q is None else {"learned": q, "optimal": exact_q}
-    figure = Figure(figsize=(5 * len(tables), 4.5 if grid else 6), layout="constrained")
+    shown = np.stack(list(tables.values()))[:, states]
+    shown = shown.max(axis=2) if grid else shown
+    scale = {"vmin": shown.min(), "vmax": shown.max()}  # the same colours mean the same values
+    height = 1.5 + 5 * rows / columns if grid else 6
+    figure = Figure(figsize=(6 * len(tables), height), layout="constrained")
     for axes, (title, table) in zip(np.atleast_1d(figure.subplots(1, len(tables))), tables.items(), strict=True):
         if grid:
-            image = axes.imshow(table.max(axis=1).reshape(rows, columns))
+            image = axes.imshow(np.where(states, table.max(axis=1), np.nan).reshape(rows, columns), **scale)
             arrows = "↑→↓←" if "Cliff" in env.spec.id else "←↓→↑"  # what the actions of these environments mean
-            for state, best in enumerate(table.argmax(axis=1)):
-                if np.ptp(table[state]) > 0:  # else nothing is known there, or nothing matters
-                    axes.text(state % columns, state // columns, arrows[best], ha="center", va="center", color="white")
+            for state in np.flatnonzero(
+                states & (np.ptp(table, axis=1) > 0)
+            ):  # not where all actions are worth the same
+                place = {"x": state % columns, "y": state // columns, "ha": "center", "va": "center"}
+                axes.text(s=arrows[table[state].argmax()], color="white", **place)
             axes.set(title=f"{title}: V(s) and the greedy action", xticks=[], yticks=[])
         else:
-            image = axes.imshow(table, aspect="auto", interpolation="nearest")
+            image = axes.imshow(table, aspect="auto", interpolation="nearest", **scale)
             axes.set(title=f"{title}: Q(s, a)", xlabel="action", ylabel="state")
-        figure.colorbar(image)
+        figure.colorbar(image, shrink=0.8)
     figure.savefig(path, dpi=110)
 
 
@@ -392,6 +398,7 @@ def train(args: Args) -> Path:
     if not args.double:
         q_b, visits_b = q_a, visits_a  # one table in both roles
     model = read_model(env) if args.gamma < 1 else None
+    exact_q, states = None, np.ones(num_states, np.bool_)
     if model:
         exact_q, states, limit = value_iteration(model, args.gamma), reachable(model), env.spec.max_episode_steps
         optimal_return = expected_return(model, exact_q.argmax(axis=1), limit)
@@ -451,7 +458,7 @@ def train(args: Args) -> Path:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
 
     np.save(run_dir / "q.npy", learned)
-    draw(env, learned, exact_q if model else None, run_dir / "q.png")
+    draw(env, learned, exact_q, states, run_dir / "q.png")
     seconds = time.time() - start_time
     result = metrics | {"returns": returns, "best_return": best_return, "best_step": best_step}
     result |= {"global_step": global_step, "updates": global_step, "seconds": seconds, "sps": global_step / seconds}
