@@ -17,6 +17,7 @@ import wandb
 from conftest import DQN_FAMILY, ROOT, scalars, train
 
 import dqn
+from benchmark.ladder import HERE
 
 SMALL = "--total-timesteps 400 --learning-starts 200 --batch-size 16 --hidden-sizes 16 --eval-episodes 2".split()
 
@@ -219,16 +220,32 @@ def start(folder, *arguments, script="dqn.py", **options):
     )
 
 
-@pytest.mark.parametrize("script", DQN_FAMILY)
+ALONE = dict.fromkeys(DQN_FAMILY, (SMALL, (400 - 200) / 4))
+ALONE["tabular_q.py"] = "--total-timesteps 2000 --eval-frequency 1000 --eval-episodes 2".split(), 2000
+ALONE["fqi.py"] = "--dataset-size 300 --iterations 4 --eval-frequency 2 --eval-episodes 2".split(), 4
+
+
+@pytest.mark.parametrize("script", [rung.script for rung in HERE])
 def test_script_alone_in_an_empty_folder(tmp_path, script):
     shutil.copy(ROOT / script, tmp_path)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    process = start(tmp_path, *SMALL, script=script, env=env)
+    flags, updates = ALONE[script]
+    process = start(tmp_path, *flags, script=script, env=env)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+    assert "Warning" not in err
     (run_dir,) = (tmp_path / "runs").iterdir()
-    assert json.loads((run_dir / "result.json").read_text())["updates"] == (400 - 200) / 4
+    assert json.loads((run_dir / "result.json").read_text())["updates"] == updates
     assert str(run_dir.relative_to(tmp_path)) in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("script", ["tabular_q.py", "fqi.py"])
+def test_bad_input_of_the_lower_rungs(tmp_path, script):
+    process = start(ROOT, "--env-id", "nonsense", "--runs-dir", str(tmp_path / "runs"), script=script)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and out == ""
+    assert err.startswith("error: cannot make nonsense") and err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 def test_ctrl_c_ends_cleanly(tmp_path):
