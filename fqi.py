@@ -448,6 +448,9 @@ def train(args: Args) -> Path:
                 size = args.dataset_size // args.collections + (part < args.dataset_size % args.collections)
                 new = collect(args, size, args.epsilon, best, rng)
                 data = new if data is None else Dataset(*map(np.concatenate, zip(data, new, strict=True)))
+                if args.dataset:
+                    with Path(args.dataset).open("wb") as file:
+                        np.savez_compressed(file, **data._asdict())
             q_values = QFunction(regressor, num_actions, args.action_coding)
             next_q = np.zeros((len(data.reward), num_actions))  # Q_0 = 0: the first targets are the rewards
 
@@ -479,9 +482,6 @@ def train(args: Args) -> Path:
             finals[name] = evaluate(args, q, 2_000_000_000 - 1_000 * args.seed, video_folder)
         log({f"eval/{name}_return": one["eval/episodic_return"] for name, (_, one) in finals.items()}, iteration)
 
-    if args.dataset and not stored:
-        with Path(args.dataset).open("wb") as file:
-            np.savez_compressed(file, **data._asdict())
     seconds = time.time() - start_time
     returns, metrics = finals["last"]
     best_returns, best_metrics = finals["best"]
