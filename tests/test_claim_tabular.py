@@ -6,7 +6,7 @@ from benchmark.claims.tabular_q import choices
 
 
 def test_q_learning_is_drawn_to_the_left_and_double_q_learning_less():
-    """At first both actions look the same; then the largest of B's ten guesses is above 0, and draws Q-learning there."""
+    """At first both actions look the same; then the largest of B's ten guesses, above 0, draws Q-learning there."""
     rng = np.random.default_rng(0)
     shares = {double: np.mean([choices(double, 60, rng) for _ in range(400)], axis=0) for double in (False, True)}
     assert all(0.35 < share[0] < 0.65 for share in shares.values()), "both actions are unknown"
