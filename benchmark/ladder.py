@@ -67,6 +67,7 @@ LADDER = (
     Rung("dqn_atari.py", "pixels, frame skipping, a convolutional network, the GPU"),
 )
 HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())
+DQN_FAMILY = tuple(rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent))
 README_MARKS = "<!-- ladder: written by `python -m benchmark.ladder` -->\n", "<!-- end of the ladder -->\n"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
@@ -38,6 +39,11 @@ def read_scalars(run_dir: Path) -> dict[str, list[tuple[int, float, float]]]:
         name: [(event.step, event.value, event.wall_time) for event in events.Scalars(name)]
         for name in events.Tags()["scalars"]
     }
+
+
+def series(runs: list[dict], name: str) -> tuple[list[int], np.ndarray]:
+    """Steps, and values (runs, steps), of a scalar that all of the runs, as read by read_scalars, logged alike."""
+    return [step for step, _, _ in runs[0][name]], np.array([[value for _, value, _ in run[name]] for run in runs])
 
 
 def complete_runs(runs_dir: Path) -> list[tuple[Path, dict, dict]]:

@@ -40,7 +40,7 @@ import tyro
 from tqdm import tqdm
 
 import per_dqn
-from benchmark.ladder import HERE
+from benchmark.ladder import DQN_FAMILY
 from benchmark.runs import read_scalars, run_script
 
 
@@ -151,8 +151,7 @@ def report(times: dict[str, list[float]], title: str, mine: list[str]) -> None:
 def steps(args: Args) -> None:
     """Times whole scripts: peers or rungs."""
     if args.what == "rungs":
-        scripts = [rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent)]
-        programs = {script: partial(ours, args, script=script) for script in scripts}
+        programs = {script: partial(ours, args, script=script) for script in DQN_FAMILY}
     else:
         programs = {"dqn.py": partial(ours, args), "Stable-Baselines3": partial(stable_baselines3, args)}
         if args.compile:

@@ -1,4 +1,4 @@
-"""Means with their intervals, and tables small enough to read."""
+"""Means with their intervals, as numbers and as curves, and tables small enough to read."""
 
 import csv
 from pathlib import Path
@@ -12,6 +12,14 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     rng = np.random.default_rng(0)
     interval = scipy.stats.bootstrap((values,), np.mean, axis=0, method="percentile", rng=rng).confidence_interval
     return values.mean(axis=0), interval.low, interval.high
+
+
+def draw_mean(axes, x, values: np.ndarray, **style) -> str:
+    """Draws the mean of values (seeds, len(x)) and its 95 % interval as a band, and returns the color of both."""
+    mean, low, high = mean_and_interval(values)
+    (line,) = axes.plot(x, mean, **style)
+    axes.fill_between(x, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+    return line.get_color()
 
 
 def write_table(rows: list[dict], path: Path) -> None:

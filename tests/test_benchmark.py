@@ -85,6 +85,12 @@ def test_mean_and_interval():
     assert [low[1], high[1]] == [5.0, 5.0]
 
 
+def test_series_of_several_runs():
+    one, two = {"x": [(10, 1.0, 0.5), (20, 2.0, 0.6)]}, {"x": [(10, 3.0, 0.7), (20, 4.0, 0.8)]}  # (step, value, clock)
+    steps, values = runs.series([one, two], "x")
+    assert steps == [10, 20] and values.tolist() == [[1, 2], [3, 4]]
+
+
 def test_table(tmp_path):
     write_table([{"seed": 1, "x": 0.5}, {"seed": 2, "x": 1.5}], tmp_path / "new" / "table.csv")
     assert (tmp_path / "new" / "table.csv").read_text() == "seed,x\n1,0.5\n2,1.5\n"

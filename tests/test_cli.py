@@ -14,10 +14,10 @@ import time
 import pytest
 import torch
 import wandb
-from conftest import DQN_FAMILY, ROOT, scalars, train
+from conftest import ROOT, scalars, train
 
 import dqn
-from benchmark.ladder import HERE
+from benchmark.ladder import DQN_FAMILY, HERE
 
 SMALL = "--total-timesteps 400 --learning-starts 200 --batch-size 16 --hidden-sizes 16 --eval-episodes 2".split()
 

@@ -16,15 +16,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from benchmark.runs import ROOT, read_scalars, run_seeds
-from benchmark.statistics import mean_and_interval, write_table
+from benchmark.ladder import DQN_FAMILY
+from benchmark.runs import ROOT, read_scalars, run_seeds, series
+from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 SUITE = ROOT / "benchmark" / "suites" / "classic.toml"
 
 
 @dataclass
 class Args:
-    scripts: tuple[str, ...] = ("dqn.py", "double_dqn.py", "dueling_dqn.py", "per_dqn.py")
+    scripts: tuple[str, ...] = DQN_FAMILY
     """scripts to run"""
     env_ids: tuple[str, ...] = tuple(tomllib.loads(SUITE.read_text()))
     """environments of the suite to run them on"""
@@ -49,11 +50,8 @@ def main() -> None:
         settings = {script: (script, {"env_id": env_id} | flags) for script in args.scripts}
         print(env_id)
         for script, runs in run_seeds(settings, seeds, args.runs_dir, args.workers).items():
-            curves = [read_scalars(runs[seed][0])["eval/episodic_return"] for seed in seeds]
-            steps = [step for step, _, _ in curves[0]]
-            mean, low, high = mean_and_interval(np.array([[value for _, value, _ in curve] for curve in curves]))
-            (line,) = axes.plot(steps, mean, label=script)
-            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            steps, curves = series([read_scalars(runs[seed][0]) for seed in seeds], "eval/episodic_return")
+            draw_mean(axes, steps, curves, label=script)
             returns = np.array([runs[seed][1]["eval/episodic_return"] for seed in seeds])
             seconds = np.median([runs[seed][1]["seconds"] for seed in seeds])
             mean, low, high = mean_and_interval(returns)

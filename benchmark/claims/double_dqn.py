@@ -26,8 +26,8 @@ import tyro
 
 import double_dqn
 import dqn
-from benchmark.runs import ROOT, read_scalars, run_seeds
-from benchmark.statistics import mean_and_interval, write_table
+from benchmark.runs import ROOT, read_scalars, run_seeds, series
+from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 FLAGS = {
     "env_id": "Pendulum-v1",
@@ -65,13 +65,6 @@ def bias_from_noise(num_actions: int, seed: int, states: int = 1_000) -> tuple[f
     return plain.mean().item(), double.mean().item()
 
 
-def curve(axes, x, values: np.ndarray, label: str, **style) -> None:
-    """Mean over seeds (axis 0) with its 95 % interval."""
-    mean, low, high = mean_and_interval(values)
-    (line,) = axes.plot(x, mean, label=label, **style)
-    axes.fill_between(x, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
-
-
 def said(values: np.ndarray) -> str:
     mean, low, high = mean_and_interval(values)
     return f"{mean:.2f} ({low:.2f} to {high:.2f})"
@@ -88,7 +81,7 @@ def main() -> None:
     bias = np.array([[bias_from_noise(n, seed) for n in counts] for seed in seeds])  # (seeds, counts, 2)
     print("noisy values: bias of the target, mean and 95 % interval over the seeds")
     for k, name in enumerate(settings):
-        curve(left, counts, bias[:, :, k], name, marker="o")
+        draw_mean(left, counts, bias[:, :, k], label=name, marker="o")
         print(f"  {name:10}", "; ".join(f"{counts[j]} actions {said(bias[:, j, k])}" for j in (0, 4, 9)))
     left.set(title="All actions worth 0, noise of deviation 1", xlabel="actions", ylabel="bias of the target")
     left.set_xscale("log", base=2)
@@ -96,17 +89,13 @@ def main() -> None:
     rows, over = [], {}
     for name in settings:
         scalars = [read_scalars(runs[name][seed][0]) for seed in seeds]
-        steps = [step for step, _, _ in scalars[0]["eval/q_predicted"]]
-        predicted, realised, returns = (
-            np.array([[value for _, value, _ in run[metric]] for run in scalars])
-            for metric in ("eval/q_predicted", "eval/q_realised", "eval/episodic_return")
-        )
+        steps, predicted = series(scalars, "eval/q_predicted")
+        realised, returns = (series(scalars, metric)[1] for metric in ("eval/q_realised", "eval/episodic_return"))
         late = np.array(steps) > FLAGS["total_timesteps"] / 2
         over[name] = (predicted - realised)[:, late].mean(axis=1)
-        curve(middle, steps, predicted, f"{name}: predicted")
-        color = middle.lines[-1].get_color()
-        curve(middle, steps, realised, f"{name}: realised", color=color, linestyle=":")
-        curve(right, steps, returns, name)
+        color = draw_mean(middle, steps, predicted, label=f"{name}: predicted")
+        draw_mean(middle, steps, realised, label=f"{name}: realised", color=color, linestyle=":")
+        draw_mean(right, steps, returns, label=name)
         for i, seed in enumerate(seeds):
             row = {"script": settings[name][0], "seed": seed, "overestimation": round(over[name][i], 3)}
             row |= {"predicted": round(predicted[i, late].mean(), 3), "realised": round(realised[i, late].mean(), 3)}

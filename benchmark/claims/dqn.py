@@ -16,8 +16,8 @@ import numpy as np
 import scipy.stats
 import tyro
 
-from benchmark.runs import ROOT, read_scalars, run_seeds
-from benchmark.statistics import mean_and_interval, write_table
+from benchmark.runs import ROOT, read_scalars, run_seeds, series
+from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 
 @dataclass
@@ -44,14 +44,10 @@ def draw(folders: list[Path], loss: str, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 
     def curve(axes, name, label, color, seeds=False):
-        series = [run[name] for run in scalars]
-        steps = [step for step, _, _ in series[0]]
-        values = np.array([[value for _, value, _ in one] for one in series])
+        steps, values = series(scalars, name)
         if seeds:
             axes.plot(steps, values.T, color=color, alpha=0.15, linewidth=0.8)
-        mean, low, high = mean_and_interval(values)
-        axes.plot(steps, mean, color=color, label=label)
-        axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
+        draw_mean(axes, steps, values, color=color, label=label)
 
     curve(left, "eval/episodic_return", f"mean of {len(folders)} seeds, 95 % interval", "C0", seeds=True)
     left.set(

@@ -46,7 +46,7 @@ from tqdm import tqdm
 import dqn
 import dueling_dqn
 from benchmark.runs import ROOT
-from benchmark.statistics import mean_and_interval, write_table
+from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 NETWORKS = {"single": dqn.QNetwork, "dueling": dueling_dqn.QNetwork}
 NUM_ACTIONS = (5, 10, 20)
@@ -212,9 +212,7 @@ def draw(log_errors: dict[tuple[str, int], np.ndarray], args: Args, path: Path) 
     updates = np.arange(args.eval_frequency, args.updates + 1, args.eval_frequency)
     for axes, n in zip(panels, NUM_ACTIONS, strict=True):
         for network, color in zip(NETWORKS, ("C0", "C1"), strict=True):
-            mean, low, high = mean_and_interval(log_errors[network, n])
-            axes.plot(updates, mean, color=color, label=network)
-            axes.fill_between(updates, low, high, color=color, alpha=0.25, linewidth=0)
+            draw_mean(axes, updates, log_errors[network, n], color=color, label=network)
         axes.set(title=f"{n} actions", xlabel="updates")
         axes.legend(loc="upper right")
         axes.grid(alpha=0.3)

@@ -23,8 +23,8 @@ import tyro
 from tqdm import tqdm
 
 import tabular_q
-from benchmark.runs import ROOT, read_scalars, run_seeds
-from benchmark.statistics import mean_and_interval, write_table
+from benchmark.runs import ROOT, read_scalars, run_seeds, series
+from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 ENV_IDS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
 A, B, END = 0, 1, 2
@@ -101,16 +101,11 @@ def optimal_policies(args: Args) -> None:
     rows = []
     for env_id in ENV_IDS:
         scalars = [read_scalars(runs[env_id][seed][0]) for seed in seeds]
-        steps = [step for step, _, _ in scalars[0]["charts/q_error"]]
-        error, exact = (
-            np.array([[value for _, value, _ in run[metric]] for run in scalars])
-            for metric in ("charts/q_error", "eval/exact_return")
-        )
+        steps, error = series(scalars, "charts/q_error")
+        _, exact = series(scalars, "eval/exact_return")
         optimal = scalars[0]["eval/optimal_return"][0][1]
-        for axes, values in ((left, error), (right, exact - optimal)):
-            mean, low, high = mean_and_interval(values)
-            (line,) = axes.plot(steps, mean, label=env_id)
-            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+        draw_mean(left, steps, error, label=env_id)
+        draw_mean(right, steps, exact - optimal, label=env_id)
         for i, seed in enumerate(seeds):
             row = {"env_id": env_id, "seed": seed, "exact_return": round(exact[i, -1], 4)}
             rows.append(row | {"optimal": round(optimal, 4), "q_error": round(error[i, -1], 4)})
