@@ -10,8 +10,8 @@ Q-learning moves the table's entry towards the target of each step that it sees,
 
 If every action is tried again and again in every state, and α falls with the visits n of (s, a), neither too fast nor
 too slowly, as n^-ω does for 1/2 < ω <= 1, Q comes to equal Q*. Where an environment shows its model (`P`, as
-FrozenLake, CliffWalking and Taxi do) this file computes Q* exactly, by value iteration and by policy iteration, and
-says how far off the table is.
+FrozenLake, CliffWalking and Taxi do) Q* is computed exactly, by value iteration, and the run says how far off the table
+is. Policy iteration stands beside it: another way to the same Q*, which checks the first.
 
 Watkins and Dayan (1992), "Q-learning", Machine Learning 8, equation 1. With --double, van Hasselt (2010), "Double
 Q-learning", NIPS, algorithm 1: the maximum picks what happens to be overrated; of two tables one picks and the other
@@ -108,10 +108,10 @@ class BadInput(ValueError):
 def check(args: Args) -> None:
     """Raises BadInput for the first argument that makes no sense."""
     low = dict.fromkeys("total_timesteps max_episode_steps eval_frequency eval_episodes".split(), 1)
-    low |= dict.fromkeys("observation_bins action_bins".split(), 2) | {"learning_rate": 1e-12}
-    low |= dict.fromkeys("seed learning_rate_decay gamma start_e end_e exploration_fraction".split(), 0)
+    low |= dict.fromkeys("observation_bins action_bins".split(), 2)
+    low |= dict.fromkeys("seed learning_rate_decay gamma start_e end_e".split(), 0)
+    low |= dict.fromkeys("learning_rate exploration_fraction".split(), 1e-12)
     high = dict.fromkeys("learning_rate learning_rate_decay gamma start_e end_e exploration_fraction".split(), 1)
-    low["exploration_fraction"] = 1e-12
     for name, least in low.items():
         value, most = getattr(args, name), high.get(name, math.inf)
         if value is not None and not least <= value <= most:
@@ -373,9 +373,8 @@ def draw(env: gym.Env, q: np.ndarray, exact_q: np.ndarray | None, states: np.nda
         if grid:
             image = axes.imshow(np.where(states, table.max(axis=1), np.nan).reshape(rows, columns), **scale)
             arrows = "↑→↓←" if "Cliff" in env.spec.id else "←↓→↑"  # what the actions of these environments mean
-            for state in np.flatnonzero(
-                states & (np.ptp(table, axis=1) > 0)
-            ):  # not where all actions are worth the same
+            matters = states & (np.ptp(table, axis=1) > 0)  # not where all actions are worth the same
+            for state in np.flatnonzero(matters):
                 place = {"x": state % columns, "y": state // columns, "ha": "center", "va": "center"}
                 axes.text(s=arrows[table[state].argmax()], color="white", **place)
             axes.set(title=f"{title}: V(s) and the greedy action", xticks=[], yticks=[])

@@ -91,7 +91,7 @@ def test_truncation_bootstraps_and_termination_does_not(args, monkeypatch):
 
 
 def test_double_uses_two_tables(args, monkeypatch):
-    """Each learns from about half of the steps, from targets valued by the other one."""
+    """Each learns from targets that the other one values; plain Q-learning has one table in both roles."""
     pairs = []
     td_target = tabular_q.td_target
 
