@@ -16,7 +16,7 @@ best one was not chosen.
 Gordon (1995), "Stable function approximation in dynamic programming", ICML; Ernst, Geurts and Wehenkel (2005),
 "Tree-based batch mode reinforcement learning", JMLR 6, figure 1; Riedmiller (2005), "Neural fitted Q iteration", ECML.
 
-    python fqi.py --env-id CartPole-v1 --regressor polynomial
+    python fqi.py --env-id CartPole-v1 --regressor kernel
     python fqi.py --env-id CartPole-v1 --regressor extra_trees --dataset transitions.npz
 """
 
@@ -47,7 +47,8 @@ import tyro
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LinearRegression
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -92,8 +93,8 @@ class Args:
     epsilon: float = 0.1
     """probability of a random action in those further parts"""
     regressor: Literal[
-        "linear", "polynomial", "k_neighbors", "decision_tree", "extra_trees", "gradient_boosting", "mlp"
-    ] = "polynomial"
+        "linear", "polynomial", "kernel", "k_neighbors", "decision_tree", "extra_trees", "gradient_boosting", "mlp"
+    ] = "kernel"
     """what learns Q from (s, a)"""
     action_coding: Literal["per_action", "one_hot"] = "per_action"
     """a model for each action, or one model whose input has the action as a one-hot vector"""
@@ -260,10 +261,14 @@ class KNeighbors(RegressorMixin, BaseEstimator):
 
 def make_regressor(name: str, seed: int) -> RegressorMixin:
     """An untrained regression method by its name in --regressor."""
+    # Without an intercept a sum of Gaussians is 0 far from the data, and where rewards are positive that is pessimism:
+    # the greedy policy stays where Q is known. A polynomial is anything there.
+    gaussians = Nystroem(gamma=0.1, n_components=200, random_state=seed)
     mlp = MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=10, random_state=seed)  # 10 epochs an iteration
     return {
         "linear": LinearRegression(),
         "polynomial": make_pipeline(StandardScaler(), PolynomialFeatures(2), LinearRegression()),
+        "kernel": make_pipeline(StandardScaler(), gaussians, Ridge(1.0, fit_intercept=False)),
         "k_neighbors": KNeighbors(30),
         "decision_tree": DecisionTreeRegressor(min_samples_leaf=20, random_state=seed),
         "extra_trees": ExtraTreesRegressor(50, min_samples_leaf=5, random_state=seed),

@@ -406,6 +406,7 @@ def train(args: Args) -> Path:
     video_folder = run_dir / "videos" if args.capture_video else None
     exploration_steps = args.exploration_fraction * args.total_timesteps
     episodic_return, episodic_length, best_return, start_time = 0.0, 0, -math.inf, time.time()
+    ended: list[tuple[float, int]] = []  # (return, length) of the episodes since the last report
     with closing(env), open_log(args, run_dir) as log:
         obs, _ = env.reset(seed=args.seed)
         progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
@@ -432,12 +433,16 @@ def train(args: Args) -> Path:
             episodic_return += float(reward)
             episodic_length += 1
             if terminated or truncated:
-                log({"charts/episodic_return": episodic_return, "charts/episodic_length": episodic_length}, global_step)
-                progress.set_postfix({"return": episodic_return, "ε": epsilon}, refresh=False)
+                ended.append((episodic_return, episodic_length))
                 obs, _ = env.reset()
                 episodic_return, episodic_length = 0.0, 0
 
-            # Report.
+            # Report. Episodes are short and many, so their means over 1,000 steps are logged.
+            if global_step % 1_000 == 0 and ended:
+                mean_return, mean_length = np.mean(ended, axis=0).tolist()
+                log({"charts/episodic_return": mean_return, "charts/episodic_length": mean_length}, global_step)
+                progress.set_postfix({"return": mean_return, "ε": epsilon}, refresh=False)
+                ended = []
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
                 learned = np.mean([q_a, q_b], axis=0)  # (S, A)
                 returns, metrics = evaluate(args, learned.__getitem__, video_folder, f"step-{global_step}")

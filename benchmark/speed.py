@@ -5,6 +5,7 @@
     python -m benchmark.speed --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python
     python -m benchmark.speed --what rungs
     python -m benchmark.speed --what replay
+    python -m benchmark.speed --what fqi --tutorial ~/rlss23-dqn-tutorial
 
 **peers**: steps per second of dqn.py in steady state. The work is CleanRL's: CartPole-v1, network 120-84, batch 128,
 Adam at 2.5e-4, mean squared error, no clipping, target copied every 500 steps, ε fixed at 0.05 so that nearly every
@@ -19,9 +20,17 @@ part.
 **replay**: prioritized sampling of a batch of 32 and the update of its priorities, and one added transition, with
 100,000 and a million transitions in the buffer: per_dqn.py, the same buffer with `numpy.random.choice(p=...)` in place
 of the tree, and cpprb, which is written in C++ (`pip install cpprb`; it is left out where it is missing).
+
+**fqi**: 50 iterations of fitted Q iteration with 30 nearest neighbours on the same 50,000 random transitions of
+CartPole-v1, by fqi.py and by the unchanged functions of araffin's tutorial, from a checkout of
+github.com/araffin/rlss23-dqn-tutorial. Both have the action in the input and end with an evaluation, which is not timed.
+
+**tabular**: steps of tabular_q.py on FrozenLake-v1, with its evaluations and its log, and of the bare environment with
+random actions.
 """
 
 import importlib.util
+import json
 import os
 import statistics
 import subprocess
@@ -29,16 +38,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import gymnasium as gym
 import numpy as np
 import torch
 import tyro
 from tqdm import tqdm
 
+import fqi
 import per_dqn
 from benchmark.ladder import DQN_FAMILY
 from benchmark.runs import read_scalars, run_script
@@ -46,7 +58,7 @@ from benchmark.runs import read_scalars, run_script
 
 @dataclass
 class Args:
-    what: Literal["peers", "rungs", "replay"] = "peers"
+    what: Literal["peers", "rungs", "replay", "fqi", "tabular"] = "peers"
     """what to time"""
     train_frequencies: tuple[int, ...] = (10, 1)
     """environment steps between updates, one table for each"""
@@ -62,6 +74,8 @@ class Args:
     """folder of a CleanRL checkout"""
     cleanrl_python: Path = Path(sys.executable)
     """Python with the packages that CleanRL pins"""
+    tutorial: Path | None = None
+    """folder of a checkout of araffin's tutorial"""
 
 
 def ours(args: Args, train_frequency: int, script: str = "dqn.py", compile: bool = False) -> float:
@@ -258,11 +272,74 @@ def replay(args: Args) -> None:
             report(in_turns(calls, args.repeats, title), title, ["per_dqn.py"])
 
 
+def neighbors(args: Args) -> None:
+    """Times fitted Q iteration with nearest neighbours."""
+    if not args.tutorial:
+        sys.exit("error: --what fqi needs --tutorial, the folder of a checkout of araffin's tutorial")
+    sys.path.insert(0, str(args.tutorial))
+    from dqn_tutorial.fqi import create_model_input, get_q_values
+    from sklearn.neighbors import KNeighborsRegressor
+
+    iterations, gamma, settings = 50, 0.99, fqi.Args()
+    data = fqi.collect(settings, 50_000, 1.0, None, np.random.default_rng(1))
+    learned = {}  # the last Q of each
+
+    def ours() -> float:
+        start = time.perf_counter()
+        q = fqi.QFunction(fqi.make_regressor("k_neighbors", seed=1), 2, "one_hot")
+        next_q = np.zeros((len(data.reward), 2))
+        for _ in range(iterations):
+            q.fit(data, fqi.td_target(next_q, data.reward, data.terminated, gamma))
+            next_q = q(data.next_obs)
+        learned["fqi.py"] = q
+        return (time.perf_counter() - start) / iterations * 1e6
+
+    def theirs() -> float:  # the loop under their __main__, which cannot be imported
+        start = time.perf_counter()
+        x = create_model_input(data.obs, data.action[:, None])
+        model = KNeighborsRegressor(n_neighbors=30).fit(x, data.reward)
+        for _ in range(iterations - 1):
+            next_q = get_q_values(model, data.next_obs, n_actions=2).max(axis=1)
+            model = KNeighborsRegressor(n_neighbors=30).fit(x, data.reward + gamma * (1 - data.terminated) * next_q)
+        learned["tutorial"] = lambda obs: get_q_values(model, obs, n_actions=2)
+        return (time.perf_counter() - start) / iterations * 1e6
+
+    title = "an iteration with 30 nearest neighbours, 50,000 transitions"
+    report(in_turns({"fqi.py": ours, "tutorial": theirs}, args.repeats, title), title, ["fqi.py"])
+    for name, q in learned.items():
+        returns, _ = fqi.evaluate(settings, q, seed=1)
+        print(f"  {name}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
+
+
+def tabular(args: Args) -> None:
+    """Times steps in a table against the environment alone."""
+    steps = 300_000
+
+    def bare() -> float:
+        rng = np.random.default_rng(1)
+        with closing(gym.make("FrozenLake-v1")) as env:
+            env.reset(seed=1)
+            start = time.perf_counter()
+            for _ in range(steps):
+                _, _, terminated, truncated, _ = env.step(int(rng.integers(4)))
+                if terminated or truncated:
+                    env.reset()
+            return (time.perf_counter() - start) / steps * 1e6
+
+    def ours() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            run_dir = run_script("tabular_q.py", Path(folder), env_id="FrozenLake-v1", total_timesteps=steps)
+            return 1e6 / json.loads((run_dir / "result.json").read_text())["sps"]
+
+    title = "a step on FrozenLake-v1"
+    report(in_turns({"tabular_q.py": ours, "environment alone": bare}, args.repeats, title), title, ["tabular_q.py"])
+
+
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    replay(args) if args.what == "replay" else steps(args)
+    {"replay": replay, "fqi": neighbors, "tabular": tabular}.get(args.what, steps)(args)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 import fqi
 from fqi import Dataset
 
-REGRESSORS = "linear polynomial k_neighbors decision_tree extra_trees gradient_boosting mlp".split()
+REGRESSORS = "linear polynomial kernel k_neighbors decision_tree extra_trees gradient_boosting mlp".split()
 
 
 @pytest.fixture
