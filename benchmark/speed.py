@@ -23,7 +23,7 @@ of the tree, and cpprb, which is written in C++ (`pip install cpprb`; it is left
 
 **fqi**: 50 iterations of fitted Q iteration with 30 nearest neighbours on the same 50,000 random transitions of
 CartPole-v1, by fqi.py and by the unchanged functions of araffin's tutorial, from a checkout of
-github.com/araffin/rlss23-dqn-tutorial. Both have the action in the input and end with an evaluation, which is not timed.
+github.com/araffin/rlss23-dqn-tutorial. Both have the action in the input; evaluations are not timed.
 
 **tabular**: steps of tabular_q.py on FrozenLake-v1, with its evaluations and its log, and of the bare environment with
 random actions.

@@ -238,7 +238,7 @@ def test_bins_of_bounded_and_unbounded_dimensions(args, register):
     space = Box(np.array([0.0, -np.inf]), np.array([4.0, np.inf]), dtype=np.float64)
     env = tabular_q.make_env(args(env_id=register(space, Discrete(2)), observation_bins=4))
     assert env.observation_space.n == 16
-    numbers = {0.5: 0, 1.5: 1, 2.5: 2, 3.5: 3}, {-50.0: 0, -0.5: 1, 0.5: 2, 1e9: 3}
+    numbers = {0.5: 0, 1.5: 1, 2.5: 2, 3.5: 3}, {-1.1: 0, -0.9: 1, 0.9: 2, 1.1: 3, 1e9: 3}
     for x, i in numbers[0].items():
         for y, j in numbers[1].items():
             assert env.observation(env.env.func(np.array([x, y]))) == 4 * i + j
