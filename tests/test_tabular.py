@@ -201,6 +201,14 @@ def test_metrics(args):
     assert logged["eval/optimal_return"][0][1] == pytest.approx(0.7402, abs=5e-5)
 
 
+def test_means_of_episodes_are_logged_every_1000_steps(args):
+    """Nobody comes from CliffWalking's start to its goal in 4 steps, so every episode has 4, of -1 or, down, -100."""
+    logged = scalars(train(args(env_id="CliffWalking-v1", max_episode_steps=4, start_e=0.0, end_e=0.0, gamma=0.0)))
+    assert logged["charts/episodic_length"] == [(1_000, 4.0), (2_000, 4.0)]
+    assert [step for step, _ in logged["charts/episodic_return"]] == [1_000, 2_000]
+    assert logged["charts/episodic_return"][1][1] == -4.0, "greedy for the next reward alone: never into the cliff"
+
+
 def test_q_error_is_the_largest_over_reachable_states(args):
     run_dir = train(args(env_id="CliffWalking-v1", max_episode_steps=100))
     model = tabular_q.read_model(gym.make("CliffWalking-v1"))

@@ -30,7 +30,7 @@ class Args:
     """data sets for them, with seeds from 1 on"""
     slow: tuple[str, ...] = ("k_neighbors", "decision_tree", "extra_trees", "gradient_boosting", "mlp")
     """regressors that take longer"""
-    num_slow_seeds: int = 5
+    num_slow_seeds: int = 3
     """data sets for them"""
     iterations: int = 50
     """regressions of a run"""
