@@ -1,17 +1,17 @@
 """Runs scripts × environments × seeds, here or on a Slurm cluster, and reports what came out.
 
-    python -m benchmark run --suite smoke
-    python -m benchmark run --scripts dqn.py my_dqn.py --env-ids CartPole-v1 Acrobot-v1 --num-seeds 10 --workers 2
-    python -m benchmark status smoke
-    python -m benchmark report smoke --output report
-    python -m benchmark compare runs/before runs/after
+python -m benchmark run --suite smoke
+python -m benchmark run --scripts dqn.py my_dqn.py --env-ids CartPole-v1 Acrobot-v1 --num-seeds 10 --workers 2
+python -m benchmark status smoke
+python -m benchmark report smoke --output report
+python -m benchmark compare runs/before runs/after
 """
 
 import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Union
 
 import tyro
 from tyro.conf import Positional, subcommand
@@ -73,6 +73,32 @@ class Status:
     """runs at the same time, for the time left"""
 
 
+@dataclass
+class Report:
+    """Writes index.html, report.md, figures and CSV of a suite, or of all run folders below the given ones."""
+
+    sources: Positional[tuple[str, ...]]
+    """name of a suite, or folders"""
+    output: Path = Path("report")
+    """folder to write into"""
+    runs_dir: Path = Path("runs")
+    """where the runs of suites are kept"""
+
+
+@dataclass
+class Compare:
+    """Puts two sets of runs side by side, my change against the original, and gives the verdict."""
+
+    a: Positional[str]
+    """name of a suite, or a folder"""
+    b: Positional[str]
+    """what to compare it with"""
+    output: Path = Path("report")
+    """folder to write the report into"""
+    runs_dir: Path = Path("runs")
+    """where the runs of suites are kept"""
+
+
 def suite_folder(name: str, runs_dir: Path) -> Path:
     """The folder in which the runs of a suite are, by its path, its name, or its TOML file."""
     if (Path(name) / "plan.json").is_file():
@@ -113,16 +139,55 @@ def run(args: Run) -> int:
     return 0 if set(status.states(suite_dir, runs).values()) == {"done"} else 1
 
 
-def main() -> int:
-    """The command line. Exit code 1: some runs failed; 2: bad input; 130: Ctrl-C."""
-    commands = Annotated[Run, subcommand("run")] | Annotated[Status, subcommand("status")]
-    args = tyro.cli(commands, description=__doc__)
+def show_status(args: Status) -> int:
+    suite_dir = suite_folder(args.suite, args.runs_dir)
+    print(status.summary(suite_dir, read_plan(suite_dir)[0], args.workers))
+    return 0
+
+
+def source_folder(name: str, runs_dir: Path) -> Path:
+    """A folder as given, or else that of a suite."""
+    return Path(name) if Path(name).is_dir() else suite_folder(name, runs_dir)
+
+
+def report(args: Report) -> int:
+    """Exit code 1 if runs failed or are missing; the report is written all the same."""
+    from benchmark import results  # these and matplotlib take a second to import, which `run` does not need
+    from benchmark.report import write_report
+
+    if not args.sources:
+        raise BadInput("give the name of a suite, or folders with runs")
+    found = results.together([results.read(source_folder(name, args.runs_dir)) for name in args.sources])
+    return written(lambda: write_report(found, args.output), found, args.output)
+
+
+def compare(args: Compare) -> int:
+    """Exit code 1 if runs failed or are missing; the report is written all the same."""
+    from benchmark import results
+    from benchmark.report import write_report
+
+    folders = [source_folder(name, args.runs_dir) for name in (args.a, args.b)]
+    found, pairs = results.side_by_side(*map(results.read, folders), *results.distinct_names(*folders))
+    return written(lambda: write_report(found, args.output, pairs), found, args.output)
+
+
+def written(write, found, output: Path) -> int:
+    """Writes a report, prints its verdicts and where it is, and returns the exit code."""
     try:
-        if isinstance(args, Run):
-            return run(args)
-        suite_dir = suite_folder(args.suite, args.runs_dir)
-        print(status.summary(suite_dir, read_plan(suite_dir)[0], args.workers))
-        return 0
+        verdicts = write()
+    except OSError as error:
+        raise BadInput(f"cannot write {error.filename or output}: {error.strerror}") from error
+    print("\n".join([*verdicts, f"report: {output / 'index.html'}"]))
+    return 0 if len(found.done) == len(found.records) else 1
+
+
+def main() -> int:
+    """The command line. Exit code 1: some runs failed or are missing; 2: bad input; 130: Ctrl-C."""
+    commands = {Run: run, Status: show_status, Report: report, Compare: compare}
+    named = [Annotated[command, subcommand(command.__name__.lower())] for command in commands]
+    args = tyro.cli(Union[tuple(named)], description=__doc__)  # noqa: UP007
+    try:
+        return commands[type(args)](args)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
