@@ -45,7 +45,10 @@ def legend(figure: Figure, colors: dict[str, str], extra: Iterable[Line2D] = ())
     handles = [Line2D([], [], color=color, linewidth=3) for color in colors.values()] + list(extra)
     names = [*colors, *(line.get_label() for line in extra)]
     names = [f"\u200b{name}" if name.startswith("_") else name for name in names]
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
+    characters = 11.5 * figure.get_figwidth() - 6 * len(names)  # that fit beside the handles
+    rows = math.ceil(sum(map(len, names)) / max(characters, 10))
+    columns = min(math.ceil(len(names) / rows), max(1, int(figure.get_figwidth() * 11.5 / (max(map(len, names)) + 6))))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def thousands(axes) -> None:

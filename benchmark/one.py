@@ -15,6 +15,7 @@ all child processes are the same everywhere. It imports little, to start fast. I
 Exit code 0: complete; 1: failed; 75: another process has the lock; 130: interrupted; 74: the folder cannot be written.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -84,10 +85,8 @@ def kill_all(process: subprocess.Popen) -> None:
     """Kills the script and everything it has started, also what left its process group; returns when they are gone."""
     import psutil  # only now: it takes as long to import as the rest together
 
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of the group is left
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # nothing of the group is left
     process.wait()
     while children := psutil.Process().children(recursive=True):  # orphans come to us, the subreaper
         for child in children:

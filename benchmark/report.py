@@ -16,7 +16,16 @@ from benchmark import figures
 from benchmark.results import RETURN, Record, Results, arguments_that_differ, read_references
 from benchmark.runs import ROOT
 from benchmark.statistics import (
-    FEWEST, Comparison, area, at_least, compare, interval, pooled_iqm, steps_to, stratified_mean, write_table,
+    FEWEST,
+    Comparison,
+    area,
+    at_least,
+    compare,
+    interval,
+    pooled_iqm,
+    steps_to,
+    stratified_mean,
+    write_table,
 )  # fmt: skip
 from benchmark.status import duration
 
@@ -55,12 +64,25 @@ def number(x: float) -> str:
     """A return, with as many digits as are of use."""
     if not math.isfinite(x):
         return "–"
-    return f"{x:,.1f}" if abs(x) >= 10 else f"{x:.3f}"
+    return f"{x:,.1f}" if abs(x) >= 10 else f"{x:.2f}" if abs(x) >= 1 else f"{x:.3f}"
+
+
+def span(low: float, high: float) -> str:
+    """An interval."""
+    return f"{number(low)} to {number(high)}" if math.isfinite(low) else "–"
 
 
 def with_interval(middle: float, low: float, high: float) -> str:
     """A number and its interval; without one if there is none."""
-    return number(middle) if math.isnan(low) else f"{number(middle)} ({number(low)} to {number(high)})"
+    return number(middle) if math.isnan(low) else f"{number(middle)}\n{span(low, high)}"
+
+
+def pivot(cells: dict[tuple[str, str], str], analysis: "Analysis", caption: str, more: tuple[str, ...] = ()) -> Table:
+    """A table of texts by contender and environment, in which empty columns are left out."""
+    env_ids = [env_id for env_id in (*analysis.groups, *more) if any(key[1] == env_id for key in cells)]
+    labels = [label for label in analysis.labels if any(key[0] == label for key in cells)]
+    rows = [[label, *(cells.get((label, env_id), "–") for env_id in env_ids)] for label in labels]
+    return Table(["script", *env_ids], rows, caption)
 
 
 class Analysis:
@@ -153,22 +175,20 @@ def final_returns(analysis: Analysis, folder: Path) -> Section:
             middle = float(pooled_iqm(values))
             dots.setdefault(env_id, {})[label] = (values, middle, float(low), float(high))
             std = number(values.std(ddof=1)) if len(values) > 1 else "–"
-            row = [env_id, label, str(len(values)), number(values.mean()), std, with_interval(middle, low, high)]
+            row = [env_id, label, str(len(values)), number(values.mean()), std, number(middle), span(low, high)]
             rows.append([*row, number(values.min()), number(values.max())])
-    header = ["environment", "script", "seeds", "mean", "std", "IQM (95 % interval)", "lowest", "highest"]
+    header = ["environment", "script", "seeds", "mean", "std", "IQM", "95 % interval", "lowest", "highest"]
     tables = [Table(header, rows)]
     if analysis.normalised:
         rows = []
         for label in analysis.labels:
             values = analysis.normalised_finals(label)
             row = [label, number(np.mean([one.mean() for one in values]))]
-            rows.append([*row, with_interval(float(pooled_iqm(*values)), *interval(values))])
+            rows.append([*row, number(float(pooled_iqm(*values))), span(*interval(values))])
         over = ", ".join(analysis.normalised)
         caption = f"Normalised (0: random policy, 1: reference score), over {over}"
-        tables.append(Table(["script", "mean", "IQM (95 % interval)"], rows, caption))
-    words = (
-        "Mean return of the final weights, in greedy play. A dot is a seed, the bar the interquartile mean (IQM)."
-    )
+        tables.append(Table(["script", "mean", "IQM", "95 % interval"], rows, caption))
+    words = "Mean return of the final weights, in greedy play. A dot is a seed, the bar the interquartile mean (IQM)."
     save(analysis, folder, "finals", figures.finals(dots, analysis.colors))
     return Section("Final returns", words, ("finals", "Final greedy return of every seed"), tables)
 
@@ -235,8 +255,8 @@ def improvement(analysis: Analysis, folder: Path) -> Section | None:
         for comparison in [overall, *(analysis.comparison(a, b, [env_id]) for env_id in analysis.groups)]:
             text = "–"
             if comparison:
-                text = f"{comparison.probability:.2f} ({comparison.low:.2f} to {comparison.high:.2f})"
-                text += "" if comparison.verdict == "no evidence" else f" {comparison.verdict}"
+                said = "" if comparison.verdict == "no evidence" else f" {comparison.verdict}"
+                text = f"{comparison.probability:.2f}{said}\n{comparison.low:.2f} to {comparison.high:.2f}"
             row.append(text)
         rows.append(row)
     if not rows:
@@ -256,38 +276,36 @@ def improvement(analysis: Analysis, folder: Path) -> Section | None:
 
 def speed_of_learning(analysis: Analysis) -> Section | None:
     """Area under the curve, and steps to a threshold."""
-    areas, reached, normalised = [], [], {}
+    areas, reached, normalised = {}, {}, {}
     for env_id, by_label in analysis.curves.items():
         threshold = analysis.references.get(env_id, {}).get("threshold")
         for label, (_, steps, values) in by_label.items():
             mean = area(steps, values)
-            areas.append([env_id, label, with_interval(float(pooled_iqm(mean)), *interval([mean]))])
+            areas[label, env_id] = with_interval(float(pooled_iqm(mean)), *interval([mean]))
             if env_id in analysis.normalised:
                 normalised.setdefault(label, []).append(analysis.normalise(env_id, mean))
             if threshold is not None:
                 took = steps_to(steps, values, threshold)
                 median = np.median(took)
-                text = f"{median:,.0f}" if math.isfinite(median) else "not reached by most"
-                row = [env_id, label, f"{threshold:g}", f"{np.isfinite(took).sum()} of {len(took)}", text]
-                reached.append(row)
+                text = f"{median:,.0f}" if math.isfinite(median) else "not by most"
+                column = f"{env_id}, {threshold:g}"
+                reached[label, column] = f"{text}\n{np.isfinite(took).sum()} of {len(took)} seeds"
     if not areas:
         return None
     for label, values in normalised.items() if len(analysis.normalised) > 1 else ():
         if len(values) == len(analysis.normalised):
-            text = with_interval(float(pooled_iqm(*values)), *interval(values))
-            areas.append(["all, normalised", label, text])
-    header = ["environment", "script", "IQM (95 % interval)"]
-    tables = [Table(header, areas, "Area under the learning curve: the mean greedy return over the training")]
+            areas[label, "normalised"] = with_interval(float(pooled_iqm(*values)), *interval(values))
+    caption = "Area under the learning curve: mean greedy return over the training, IQM and 95 % interval"
+    tables = [pivot(areas, analysis, caption, ("normalised",))]
     if reached:
-        caption = "Steps to a threshold: a seed that never reaches it counts as later than all that do"
-        header = ["environment", "script", "threshold", "seeds that reach it", "median steps"]
-        tables.append(Table(header, reached, caption))
+        caption = "Median steps to a threshold; a seed that never reaches it counts as later than all that do"
+        tables.append(pivot(reached, analysis, caption, tuple(dict.fromkeys(column for _, column in reached))))
     return Section("Speed of learning", tables=tables)
 
 
 def q_values(analysis: Analysis, folder: Path) -> Section | None:
     """Predicted against realised Q over time."""
-    by_env, rows = {}, []
+    by_env, biases = {}, {}
     for env_id, group in analysis.groups.items():
         for label, records in group.items():
             predicted, realised = analysis.curve(records, Q_PREDICTED), analysis.curve(records, Q_REALISED)
@@ -295,14 +313,14 @@ def q_values(analysis: Analysis, folder: Path) -> Section | None:
                 middle = [np.median(values, axis=0) for _, _, values in (predicted, realised)]
                 by_env.setdefault(env_id, {})[label] = (predicted[1], *middle)
                 bias = predicted[2][:, -1] - realised[2][:, -1]
-                rows.append([env_id, label, with_interval(float(pooled_iqm(bias)), *interval([bias]))])
+                biases[label, env_id] = with_interval(float(pooled_iqm(bias)), *interval([bias]))
     if not by_env:
         return None
     save(analysis, folder, "q_values", figures.q_values(by_env, analysis.colors))
     words = "Median over seeds, in greedy play. A solid line above its dashed one is overestimation."
-    caption = "Predicted minus realised at the end, IQM (95 % interval)"
+    caption = "Predicted minus realised at the end, IQM and 95 % interval"
     shown = ("q_values", "Predicted and realised Q over environment steps")
-    return Section("Are the Q-values right?", words, shown, [Table(["environment", "script", "bias"], rows, caption)])
+    return Section("Are the Q-values right?", words, shown, [pivot(biases, analysis, caption)])
 
 
 def sweeps(analysis: Analysis, folder: Path) -> Section | None:
@@ -335,18 +353,19 @@ def sweeps(analysis: Analysis, folder: Path) -> Section | None:
 
 def cost(analysis: Analysis) -> Section:
     """Steps a second and wall time."""
-    rows = []
-    for env_id, group in analysis.groups.items():
-        for label, records in group.items():
-            texts = []
-            for name, form in (("sps", "{:,.0f}".format), ("seconds", duration)):
-                values = [r.result[name] for r in records if isinstance(r.result.get(name), int | float)]
-                span = f" ({form(min(values))} to {form(max(values))})" if values else ""
-                texts.append(form(float(np.median(values))) + span if values else "–")
-            rows.append([env_id, label, *texts])
-    words = "Median and range over seeds. Comparable only if all runs had the machine in the same way."
-    header = ["environment", "script", "steps a second", "wall time of a run"]
-    return Section("Cost", words, tables=[Table(header, rows)])
+    tables = []
+    for name, caption, form in (
+        ("sps", "Environment steps a second", "{:,.0f}".format),
+        ("seconds", "Wall time of a run", duration),
+    ):
+        cells = {}
+        for env_id, group in analysis.groups.items():
+            for label, records in group.items():
+                if values := [r.result[name] for r in records if isinstance(r.result.get(name), int | float)]:
+                    cells[label, env_id] = f"{form(np.median(values))}\n{form(min(values))} to {form(max(values))}"
+        if cells:
+            tables.append(pivot(cells, analysis, f"{caption}: median, and range over seeds"))
+    return Section("Cost", "Comparable only if all runs had the machine in the same way.", tables=tables)
 
 
 def troubles(analysis: Analysis) -> Section:
@@ -461,9 +480,11 @@ def write_csv(analysis: Analysis, folder: Path) -> None:
 
 
 def markdown(text: str) -> str:
-    """Escapes what Markdown or HTML would read as anything but text; one line."""
-    text = re.sub(r"([\\`*_\[\]|$#~])", r"\\\1", " ".join(str(text).split()))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Escapes what Markdown or HTML would read as anything but text; a second line comes in brackets."""
+    first, *rest = str(text).splitlines() or [""]
+    line = " ".join([first, *(f"({one})" for one in rest)])
+    line = re.sub(r"([\\`*\[\]|$#~]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def indented(text: str) -> str:

@@ -100,11 +100,11 @@ class Comparison:
         """The verdict in words."""
         if self.seeds < FEWEST:
             return f"No evidence of a difference between {a} and {b}: {self.seeds} seeds are too few to tell."
-        interval = f"({self.low:.2f} to {self.high:.2f})"
+        chance = f"a run of {a} ends above one of {b} with probability {self.probability:.2f}"
+        chance += f" ({self.low:.2f} to {self.high:.2f})"
         if self.verdict == "no evidence":
-            number = f"{self.seeds} seeds: a run of {a} ends above one of {b} with probability {self.probability:.2f}"
-            return f"No evidence of a difference between {a} and {b} at {number} {interval}."
-        return f"{a} is {self.verdict} than {b}: a run ends above with probability {self.probability:.2f} {interval}."
+            return f"No evidence of a difference between {a} and {b} at {self.seeds} seeds: {chance}."
+        return f"{a} is {self.verdict} than {b}: {chance}."
 
 
 def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
