@@ -167,7 +167,8 @@ def compare(args: Compare) -> int:
     from benchmark.report import write_report
 
     folders = [source_folder(name, args.runs_dir) for name in (args.a, args.b)]
-    found, pairs = results.side_by_side(*map(results.read, folders), *results.distinct_names(*folders))
+    names = results.distinct_names(*folders)
+    found, pairs = results.side_by_side(*map(results.read, folders), *names)
     return written(lambda: write_report(found, args.output, pairs), found, args.output)
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from benchmark.one import CANNOT_WRITE, DONE, LOCKED, complete_folder
 from benchmark.runs import ROOT
-from benchmark.status import TimeLeft, failure, seconds_of
+from benchmark.status import TimeLeft, failure, is_locked, seconds_of
 from benchmark.suite import BadInput, Run, write_json
 
 POLL = 0.05  # seconds
@@ -97,8 +97,11 @@ def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: 
                     if len(running) == workers or unwritable:
                         break
                     due, run = pending.popleft()
-                    if due > time.monotonic():
-                        pending.append((due, run))
+                    if due > time.monotonic() or is_locked(suite_dir / run.folder):
+                        pending.append((max(due, time.monotonic() + LOCKED_POLL), run))
+                        continue
+                    if complete_folder(suite_dir / run.folder):  # by another harness, meanwhile
+                        bar.update()
                         continue
                     try:
                         running[start(prepare(suite_dir, run, how, track))] = run
@@ -118,7 +121,8 @@ def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: 
                         left.add(run, seconds_of(suite_dir, run))
                     else:
                         failed += 1
-                        bar.write(failure(suite_dir, run) or said, file=sys.stderr)
+                        died = f"ended early: {run.label} on {run.env_id}, seed {run.seed} {said}".strip()
+                        bar.write(failure(suite_dir, run) or died, file=sys.stderr)
                 if time.monotonic() > drawn + 1:
                     drawn = time.monotonic()
                     rest = [run for _, run in pending] + list(running.values())

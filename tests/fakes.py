@@ -36,8 +36,8 @@ given["wandb"] = {key: value for key, value in os.environ.items() if key.startsw
 (folder / "args.json").write_text(json.dumps(given))
 print("started", flush=True)
 if "child" in args.does:  # in a session of its own, as daemons do
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-    (folder / "child").write_text(str(child.pid))
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)", str(folder)]
+    subprocess.Popen(sleep, start_new_session=True)
 deadline = time.monotonic() + args.sleep
 while time.monotonic() < deadline:
     time.sleep(0.01)
