@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.one import complete_folder, read_object
-from benchmark.runs import ROOT, read_events, read_scalars
+from benchmark.runs import ROOT, read_scalars
 from benchmark.status import log_tail, read_attempts, state
 from benchmark.suite import BadInput, read_plan
 
@@ -74,11 +74,9 @@ def fill(record: Record, run_dir: Path) -> None:
     if not isinstance(final, int | float) or not math.isfinite(final):
         record.state, record.problem = "failed", f"result.json has no {RETURN}"
         return
-    problems = []
-    for path in run_dir.glob("events.out.tfevents.*"):
-        if not read_events(path, "eval/")[1]:
-            problems.append("its event file breaks off")
-    scalars = read_scalars(run_dir, "eval/")
+    broken = []
+    scalars = read_scalars(run_dir, "eval/", broken)
+    problems = ["its event file breaks off"] if broken else []
     for name in CURVES:
         if name in scalars:
             steps, values, _ = zip(*scalars[name], strict=True)
@@ -94,11 +92,13 @@ def read_suite_dir(suite_dir: Path) -> Results:
     records = []
     for run in runs:
         folder = suite_dir / run.folder
-        record = Record(run.label, run.env_id, run.seed, state(suite_dir, run), folder, run.varied)
+        record = Record(run.label, run.env_id, run.seed, "done", folder, run.varied)
         if found := complete_folder(folder):
             fill(record, found)
-        elif record.state == "failed":
-            record.problem = read_attempts(folder)[-1]["reason"]
+        else:
+            record.state = state(suite_dir, run)
+        if attempts := read_attempts(folder):
+            record.problem = record.problem or attempts[-1]["reason"]
         if record.state == "failed":
             record.log = log_tail(folder)
         records.append(record)

@@ -54,14 +54,17 @@ def read_events(path: Path, wanted: str = "") -> tuple[list[Event], bool]:
     return events, offset == len(data)
 
 
-def read_scalars(run_dir: Path, prefix: str = "") -> dict[str, list[tuple[int, float, float]]]:
+def read_scalars(run_dir: Path, prefix: str = "", broken: list[Path] | None = None) -> dict[str, list[tuple]]:
     """The TensorBoard scalars of a run whose names begin so, as {name: [(step, value, wall time in seconds), ...]}.
 
-    A file that breaks off counts as far as it goes.
+    A file that breaks off counts as far as it goes, and is added to `broken`.
     """
     scalars = {}
     for path in sorted(run_dir.glob("events.out.tfevents.*")):
-        for event in read_events(path, prefix)[0]:
+        events, whole = read_events(path, prefix)
+        if not whole and broken is not None:
+            broken.append(path)
+        for event in events:
             for value in event.summary.value:
                 if value.HasField("simple_value") and value.tag.startswith(prefix):
                     scalars.setdefault(value.tag, []).append((event.step, value.simple_value, event.wall_time))
