@@ -90,7 +90,8 @@ def kill_all(process: subprocess.Popen) -> None:
     process.wait()
     while children := psutil.Process().children(recursive=True):  # orphans come to us, the subreaper
         for child in children:
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         psutil.wait_procs(children, timeout=1)
 
 

@@ -423,17 +423,17 @@ def protocol(analysis: Analysis) -> Section:
     rows = []
     for env_id, group in analysis.groups.items():
         own = [record for records in group.values() for record in records]
-        values = [found(own, name) for name in ("total_timesteps", "eval_episodes", "eval_frequency")]
+        values = [values_of(own, name) for name in ("total_timesteps", "eval_episodes", "eval_frequency")]
         rows.append([env_id, *values, seeds_text({record.seed for record in own})])
     header = ["environment", "training steps", "episodes an evaluation", "steps between evaluations", "seeds"]
     tables.append(Table(header, rows, "Protocol: greedy play from starts of its own, in an environment of its own"))
     names = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
-    origin = [[name, found(done, name)] for name in (*names, "cpu_count", "gpu")]
+    origin = [[name, values_of(done, name)] for name in (*names, "cpu_count", "gpu")]
     tables.append(Table(["what", "of the runs"], [row for row in origin if row[1]], "Versions and hardware", text=True))
     return Section("Protocol", tables=tables)
 
 
-def found(records: list[Record], name: str) -> str:
+def values_of(records: list[Record], name: str) -> str:
     """The values that an entry of args.json has in these runs."""
     values = [record.args[name] for record in records if record.args.get(name) not in (None, "")]
     texts = dict.fromkeys(f"{value:,}" if isinstance(value, int) else str(value) for value in values)

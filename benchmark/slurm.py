@@ -22,6 +22,8 @@ from benchmark.runs import ROOT
 from benchmark.status import TimeLeft, failure, is_locked, seconds_of
 from benchmark.suite import BadInput, Run, slug, write_json
 
+PATIENCE = 10.0  # seconds before a Slurm command is tried again
+
 
 @dataclass(frozen=True)
 class Options:
@@ -66,14 +68,17 @@ def command(options: Options, job_name: str, count: int, log: str, seconds: floa
     return ["sbatch", *given, *options.sbatch, str(script)]
 
 
-def ask(arguments: list[str]) -> str:
-    """The output of a Slurm command. Raises BadInput if there is no Slurm or it refuses."""
-    try:
-        return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError as error:
-        raise BadInput(f"--launcher slurm needs {arguments[0]}, which is not here") from error
-    except subprocess.CalledProcessError as error:
-        raise BadInput(f"{arguments[0]} failed: {' '.join(error.stderr.split())}") from error
+def ask(arguments: list[str], tries: int = 1) -> str:
+    """The output of a Slurm command. Raises BadInput if there is no Slurm or it refuses, so many times in a row."""
+    for left in reversed(range(tries)):
+        try:
+            return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.strip()
+        except FileNotFoundError as error:
+            raise BadInput(f"--launcher slurm needs {arguments[0]}, which is not here") from error
+        except subprocess.CalledProcessError as error:
+            if not left:
+                raise BadInput(f"{arguments[0]} failed: {' '.join(error.stderr.split())}") from error
+            time.sleep(PATIENCE)
 
 
 def max_array_size() -> int:
@@ -99,7 +104,8 @@ def submit(suite_dir: Path, folders: list[Path], seconds: float, options: Option
 
 def queued(suite_dir: Path) -> set[str]:
     """Names of the folders whose tasks are pending or running. Raises BadInput if Slurm does not answer."""
-    tasks = {tuple(line.split()) for line in ask(["squeue", "--me", "-h", "-r", "-o", "%F %K"]).splitlines()}
+    listed = ask(["squeue", "--me", "-h", "-r", "-o", "%F %K"], tries=10)  # a busy controller may not answer at once
+    tasks = {tuple(line.split()) for line in listed.splitlines()}
     found = set()
     for noted in (suite_dir / "slurm").glob("*.job"):
         for index, folder in enumerate(json.loads(noted.with_suffix(".json").read_text())):
