@@ -23,7 +23,7 @@ NOT_COMPARED = {*ORIGIN, "exp_name", "seed", "env_id", "runs_dir", "track", "wan
 NOT_COMPARED |= {"wandb_mode", "evaluate", "capture_video", "save_model", "no_counterpart"}
 
 
-@dataclass
+@dataclass(eq=False)
 class Record:
     """One run of one contender, environment and seed."""
 
