@@ -328,7 +328,7 @@ def sweeps(analysis: Analysis, folder: Path) -> Section | None:
     by_name = {}
     scripts = list(dict.fromkeys(label.split(" --")[0] for label in analysis.labels))
     env_ids = analysis.normalised or analysis.common[:1]
-    for name, values in analysis.results.sweeps.items():
+    for name, values in ((name.replace("-", "_"), values) for name, values in analysis.results.sweeps.items()):
         for script in scripts:
             for value in values:
                 own = [

@@ -187,7 +187,8 @@ def expand(
     paths = {find_script(name, Path.cwd() if scripts else folder): name for name in dict.fromkeys(names)}
     text = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     named = labels(list(paths))
-    variants = [{}] + [{name: value} for name, values in suite.get("sweeps", {}).items() for value in values]
+    sweeps = {name.replace("-", "_"): values for name, values in suite.get("sweeps", {}).items()}
+    variants = [{}] + [{name: value} for name, values in sweeps.items() for value in values]
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
         for env_id in dict.fromkeys(env_ids):

@@ -65,11 +65,11 @@ def processes(folder: Path) -> list[psutil.Process]:
 
 
 def assert_nothing_is_left(folder: Path) -> None:
-    """Within two seconds no process of this folder lives, save those that wait to be reaped."""
-    for _ in range(40):
+    """Within ten seconds no process of this folder lives."""
+    for _ in range(100):
         if not processes(folder):
             return
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise AssertionError(f"left behind: {[process.cmdline() for process in processes(folder)]}")
 
 
@@ -353,13 +353,19 @@ def test_ctrl_c_stops_children_and_the_same_command_goes_on(tmp_path):
 
 
 def test_sigkill_of_the_harness_at_20_moments(tmp_path):
-    """No process outlives it, and in the end every run is there exactly once."""
+    """No process outlives it, and in the end every run is there exactly once.
+
+    A moment is up to 0.3 s after so many further runs were started, none included, so that a slow machine does as well.
+    """
     write_script(tmp_path)
     arguments = command("run", *FAKE, "--num-seeds", 60, "--workers", 4, "--arguments", "sleep=0.1", "does=child")
     moments, found = random.Random(0), []
     for _ in range(20):
+        started = len(list(tmp_path.glob("runs/*/*/*/args.json"))) + moments.randint(0, 4)
         harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON)
-        time.sleep(moments.uniform(0.3, 1.6))
+        while len(list(tmp_path.glob("runs/*/*/*/args.json"))) < started and harness.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
         harness.kill()
         harness.wait()
         assert_nothing_is_left(tmp_path)
