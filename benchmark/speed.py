@@ -6,6 +6,7 @@
     python -m benchmark.speed --what rungs
     python -m benchmark.speed --what replay
     python -m benchmark.speed --what fqi --tutorial ~/rlss23-dqn-tutorial
+    python -m benchmark.speed --what harness
 
 **peers**: steps per second of dqn.py in steady state. The work is CleanRL's: CartPole-v1, network 120-84, batch 128,
 Adam at 2.5e-4, mean squared error, no clipping, target copied every 500 steps, ε fixed at 0.05 so that nearly every
@@ -27,6 +28,9 @@ github.com/araffin/rlss23-dqn-tutorial. Both have the action in the input; evalu
 
 **tabular**: steps of tabular_q.py on FrozenLake-v1, with its evaluations and its log, and of the bare environment with
 random actions.
+
+**harness**: eight runs of dqn.py, `steps` each, by `python -m benchmark run` with one worker and with two, and started
+one after the other without it: the throughput of a second worker, and the seconds that the harness adds to a run.
 """
 
 import importlib.util
@@ -53,12 +57,12 @@ from tqdm import tqdm
 import fqi
 import per_dqn
 from benchmark.ladder import DQN_FAMILY
-from benchmark.runs import read_scalars, run_script
+from benchmark.runs import ROOT, read_scalars, run_script
 
 
 @dataclass
 class Args:
-    what: Literal["peers", "rungs", "replay", "fqi", "tabular"] = "peers"
+    what: Literal["peers", "rungs", "replay", "fqi", "tabular", "harness"] = "peers"
     """what to time"""
     train_frequencies: tuple[int, ...] = (10, 1)
     """environment steps between updates, one table for each"""
@@ -335,8 +339,45 @@ def tabular(args: Args) -> None:
     report(in_turns({"tabular_q.py": ours, "environment alone": bare}, args.repeats, title), title, ["tabular_q.py"])
 
 
+def harness(args: Args) -> None:
+    """Times the harness: what a second worker gives, and what a run takes beyond its script."""
+    runs = 8
+
+    def with_workers(workers: int) -> float:
+        command = [sys.executable, "-m", "benchmark", "run", "--scripts", "dqn.py", "--env-ids", "CartPole-v1"]
+        command += ["--num-seeds", str(runs), "--workers", str(workers)]
+        with tempfile.TemporaryDirectory() as folder:
+            command += ["--runs-dir", folder, "--arguments", f"total_timesteps={args.steps}"]
+            begin = time.perf_counter()
+            subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+            return time.perf_counter() - begin
+
+    def without() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            for seed in range(1, runs + 1):
+                run_script("dqn.py", Path(folder), env_id="CartPole-v1", seed=seed, total_timesteps=args.steps)
+            return time.perf_counter() - begin
+
+    times = {"alone": [], "one": [], "two": []}
+    for _ in tqdm(range(args.repeats), desc="harness"):
+        for name, program in (("alone", without), ("one", partial(with_workers, 1)), ("two", partial(with_workers, 2))):
+            times[name].append(program())
+    ratios = [one / two for one, two in zip(times["one"], times["two"], strict=True)]
+    added = [(one - alone) / runs for one, alone in zip(times["one"], times["alone"], strict=True)]
+    for name, values in times.items():
+        print(f"  {name:6} {statistics.median(values):7.1f} s ({min(values):.1f}, {max(values):.1f})")
+    print(
+        f"two workers are {statistics.median(ratios):.2f} times as fast as one ({min(ratios):.2f}, {max(ratios):.2f})"
+    )
+    print(f"the harness adds {statistics.median(added):.2f} s to a run ({min(added):.2f}, {max(added):.2f})")
+
+
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
+    if args.what == "harness":
+        harness(args)
+        return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     {"replay": replay, "fqi": neighbors, "tabular": tabular}.get(args.what, steps)(args)

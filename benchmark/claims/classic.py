@@ -27,7 +27,7 @@ SUITE = ROOT / "benchmark" / "suites" / "classic.toml"
 class Args:
     scripts: tuple[str, ...] = DQN_FAMILY
     """scripts to run"""
-    env_ids: tuple[str, ...] = tuple(tomllib.loads(SUITE.read_text()))
+    env_ids: tuple[str, ...] = tuple(tomllib.loads(SUITE.read_text())["environments"])
     """environments of the suite to run them on"""
     num_seeds: int = 10
     """seeds of each, from 1 on"""
@@ -41,7 +41,7 @@ class Args:
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
-    suite = tomllib.loads(SUITE.read_text())
+    suite = tomllib.loads(SUITE.read_text())["environments"]
     seeds = range(1, args.num_seeds + 1)
     rows = []
     figure, panels = plt.subplots(1, len(args.env_ids), figsize=(4 * len(args.env_ids), 3.5), layout="constrained")

@@ -1,0 +1,201 @@
+"""Runs scripts × environments × seeds, here or on a Slurm cluster, and reports what came out.
+
+python -m benchmark run --suite smoke
+python -m benchmark run --scripts dqn.py my_dqn.py --env-ids CartPole-v1 Acrobot-v1 --num-seeds 10 --workers 2
+python -m benchmark status smoke
+python -m benchmark report smoke --output report
+python -m benchmark compare runs/before runs/after
+"""
+
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Union
+
+import tyro
+from tyro.conf import Positional, subcommand
+
+from benchmark import local, status
+from benchmark.slurm import Options, run_slurm
+from benchmark.suite import BadInput, expand, find_suite, parse_argument, read_plan, read_suite, slug, write_plan
+
+
+@dataclass
+class Run:
+    """Runs what is missing of a suite, or of scripts × environments × seeds."""
+
+    suite: str | None = None
+    """a TOML file, or the name of a suite that is shipped: smoke, classic, tabular, hyperparameters, atari"""
+    scripts: tuple[str, ...] = ()
+    """scripts to run (default: the suite's)"""
+    env_ids: tuple[str, ...] = ()
+    """environments to run them on (default: the suite's)"""
+    num_seeds: int | None = None
+    """seeds of each (default: the suite's, or 10)"""
+    first_seed: int | None = None
+    """the first of them (default: the suite's, or 1)"""
+    arguments: tuple[str, ...] = ()
+    """flags for every run, as NAME=VALUE: learning_rate=1e-3 hidden_sizes=[64,64] loss=huber"""
+    peers: bool = False
+    """run the suite's peers too, Stable-Baselines3 for instance"""
+    name: str | None = None
+    """folder of these runs in runs-dir (default: the suite's name, or "default")"""
+    runs_dir: Path = Path("runs")
+    """where the runs are kept"""
+    workers: int = 1
+    """runs at the same time (local)"""
+    threads: int = 1
+    """threads of a run's numerical libraries (OMP_NUM_THREADS)"""
+    time_limit: float | None = None
+    """minutes after which a run is stopped (default: the suite's, or 120)"""
+    retries: int = 1
+    """further attempts after a failed one"""
+    track: bool = False
+    """log to Weights & Biases too, all runs in one group; offline runs are listed by `status`"""
+    dry_run: bool = False
+    """print the commands that would be started, and start nothing"""
+    launcher: Literal["local", "slurm"] = "local"
+    """start the runs on this machine, or as a Slurm job array"""
+    slurm: Options = field(default_factory=Options)
+    """options of the job array"""
+
+
+@dataclass
+class Status:
+    """Shows what is done, running, failed and missing, the time left, and how to upload offline W&B runs."""
+
+    suite: Positional[str]
+    """name of the suite, or its folder"""
+    runs_dir: Path = Path("runs")
+    """where the runs are kept"""
+    workers: int = 1
+    """runs at the same time, for the time left"""
+
+
+@dataclass
+class Report:
+    """Writes index.html, report.md, figures and CSV of a suite, or of all run folders below the given ones."""
+
+    sources: Positional[tuple[str, ...]]
+    """name of a suite, or folders"""
+    output: Path = Path("report")
+    """folder to write into"""
+    runs_dir: Path = Path("runs")
+    """where the runs of suites are kept"""
+
+
+@dataclass
+class Compare:
+    """Puts two sets of runs side by side, my change against the original, and gives the verdict."""
+
+    a: Positional[str]
+    """name of a suite, or a folder"""
+    b: Positional[str]
+    """what to compare it with"""
+    output: Path = Path("report")
+    """folder to write the report into"""
+    runs_dir: Path = Path("runs")
+    """where the runs of suites are kept"""
+
+
+def suite_folder(name: str, runs_dir: Path) -> Path:
+    """The folder in which the runs of a suite are, by its path, its name, or its TOML file."""
+    if (Path(name) / "plan.json").is_file():
+        return Path(name)
+    return runs_dir / slug(Path(name).stem if name.endswith(".toml") else name)
+
+
+def run(args: Run) -> int:
+    """Exit code 0 if all runs are complete, 1 if some failed."""
+    path = find_suite(args.suite) if args.suite else None
+    suite = read_suite(path) if path else {}
+    given = dict(map(parse_argument, args.arguments))
+    runs = expand(
+        suite, path.parent if path else Path.cwd(), args.scripts, args.env_ids, args.num_seeds, args.first_seed,
+        given, args.peers,
+    )  # fmt: skip
+    minutes = suite.get("time_limit", 120.0) if args.time_limit is None else args.time_limit
+    if min(args.workers, args.threads) < 1 or args.retries < 0 or not minutes > 0:
+        raise BadInput("--workers and --threads must be at least 1, --retries at least 0, --time-limit above 0")
+    suite_dir = args.runs_dir / slug(args.name or (path.stem if path else "default"))
+    if args.dry_run:
+        for each in runs:
+            if status.state(suite_dir, each) != "done":
+                print(shlex.join(each.command(suite_dir / each.folder, args.track)))
+        return 0
+    try:
+        write_plan(suite_dir, runs, suite.get("sweeps", {}))
+    except OSError as error:
+        raise BadInput(f"cannot write into {suite_dir}: {error.strerror}") from error
+
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(args.threads))
+    how = {"time_limit": 60.0 * minutes, "retries": args.retries, "environ": threads}
+    if args.launcher == "slurm":
+        run_slurm(suite_dir, runs, how, args.track, args.slurm)
+    else:
+        local.run_local(suite_dir, runs, how, args.workers, args.track)
+    print(status.summary(suite_dir, runs, args.workers))
+    return 0 if set(status.states(suite_dir, runs).values()) == {"done"} else 1
+
+
+def show_status(args: Status) -> int:
+    suite_dir = suite_folder(args.suite, args.runs_dir)
+    print(status.summary(suite_dir, read_plan(suite_dir)[0], args.workers))
+    return 0
+
+
+def source_folder(name: str, runs_dir: Path) -> Path:
+    """A folder as given, or else that of a suite."""
+    return Path(name) if Path(name).is_dir() else suite_folder(name, runs_dir)
+
+
+def report(args: Report) -> int:
+    """Exit code 1 if runs failed or are missing; the report is written all the same."""
+    from benchmark import results  # these and matplotlib take a second to import, which `run` does not need
+    from benchmark.report import write_report
+
+    if not args.sources:
+        raise BadInput("give the name of a suite, or folders with runs")
+    found = results.together([results.read(source_folder(name, args.runs_dir)) for name in args.sources])
+    return written(lambda: write_report(found, args.output), found, args.output)
+
+
+def compare(args: Compare) -> int:
+    """Exit code 1 if runs failed or are missing; the report is written all the same."""
+    from benchmark import results
+    from benchmark.report import write_report
+
+    folders = [source_folder(name, args.runs_dir) for name in (args.a, args.b)]
+    names = results.distinct_names(*folders)
+    found, pairs = results.side_by_side(*map(results.read, folders), *names)
+    return written(lambda: write_report(found, args.output, pairs), found, args.output)
+
+
+def written(write, found, output: Path) -> int:
+    """Writes a report, prints its verdicts and where it is, and returns the exit code."""
+    try:
+        verdicts = write()
+    except OSError as error:
+        raise BadInput(f"cannot write {error.filename or output}: {error.strerror}") from error
+    print("\n".join([*verdicts, f"report: {output / 'index.html'}"]))
+    return 0 if len(found.done) == len(found.records) else 1
+
+
+def main() -> int:
+    """The command line. Exit code 1: some runs failed or are missing; 2: bad input; 130: Ctrl-C."""
+    commands = {Run: run, Status: show_status, Report: report, Compare: compare}
+    named = [Annotated[command, subcommand(command.__name__.lower())] for command in commands]
+    args = tyro.cli(Union[tuple(named)], description=__doc__)  # noqa: UP007
+    try:
+        return commands[type(args)](args)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The pictures of a report, as SVG and PNG. Every contender has one color in all of them."""
+
+import io
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666")  # Okabe and Ito, ...
+STYLE = {
+    "figure.dpi": 100, "savefig.dpi": 160, "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888",
+    "axes.labelcolor": "#333333", "xtick.color": "#555555", "ytick.color": "#555555", "axes.grid": True,
+    "grid.color": "#E4E4E4", "grid.linewidth": 0.7, "axes.axisbelow": True, "legend.frameon": False,
+    "lines.linewidth": 1.6, "svg.hashsalt": "q-ladder", "text.parse_math": False,
+}  # fmt: skip
+WIDTH = 10.0  # inches
+PANEL_HEIGHT = 2.7
+
+
+def palette(labels: list[str]) -> dict[str, str]:
+    """{label: color}."""
+    return {label: COLORS[i % len(COLORS)] for i, label in enumerate(labels)}
+
+
+def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Figure, list]:
+    """A figure with that many panels, at most three in a row, and room for a legend below."""
+    columns = min(count, most)
+    rows = math.ceil(count / columns)
+    size = (WIDTH if columns > 1 else 0.62 * WIDTH, rows * height + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for unused in axes.flat[count:]:
+        unused.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
+def legend(figure: Figure, colors: dict[str, str], extra: Iterable[Line2D] = ()) -> None:
+    """One legend for all panels. A name may begin with an underscore, which matplotlib would leave out."""
+    handles = [Line2D([], [], color=color, linewidth=3) for color in colors.values()] + list(extra)
+    names = [*colors, *(line.get_label() for line in extra)]
+    names = [f"\u200b{name}" if name.startswith("_") else name for name in names]
+    characters = 11.5 * figure.get_figwidth() - 6 * len(names)  # that fit beside the handles
+    rows = math.ceil(sum(map(len, names)) / max(characters, 10))
+    columns = min(math.ceil(len(names) / rows), max(1, int(figure.get_figwidth() * 11.5 / (max(map(len, names)) + 6))))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
+
+
+def thousands(axes) -> None:
+    """Steps as 20k and 1M."""
+
+    def text(x: float, _) -> str:
+        return f"{x / 1e6:g}M" if abs(x) >= 1e6 else f"{x / 1e3:g}k" if abs(x) >= 1e3 else f"{x:g}"
+
+    axes.xaxis.set_major_formatter(FuncFormatter(text))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def save(figure: Figure, folder: Path, name: str) -> str:
+    """Writes NAME.svg and NAME.png and returns the SVG's text."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
+    figure.savefig(folder / f"{name}.png", format="png")
+    plt.close(figure)
+    return text.getvalue()
+
+
+def band(axes, x, middle, low, high, color: str, **style) -> None:
+    """A line and its interval."""
+    axes.plot(x, middle, color=color, marker="o" if len(x) == 1 else None, **style)
+    axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+
+
+def curves(by_env: dict[str, dict[str, tuple]], colors: dict[str, str], references: dict) -> Figure:
+    """by_env: {environment: {label: (steps, IQM, low, high)}}."""
+    figure, axes = panels(len(by_env))
+    for panel, (env_id, by_label) in zip(axes, by_env.items(), strict=True):
+        for label, (steps, middle, low, high) in by_label.items():
+            band(panel, steps, middle, low, high, colors[label])
+        if env_id in references:
+            panel.axhline(references[env_id]["reference"], color="#999999", linestyle=":", linewidth=1)
+        panel.set(title=env_id, xlabel="environment steps", ylabel="greedy return")
+        thousands(panel)
+    dotted = [Line2D([], [], color="#999999", linestyle=":", label="reference")]
+    legend(figure, colors, dotted if set(by_env) & set(references) else ())
+    return figure
+
+
+def curves_across(by_label: dict[str, tuple], colors: dict[str, str]) -> Figure:
+    """by_label: {label: (share of training, IQM of normalised returns, low, high)}."""
+    figure, (panel,) = panels(1, 3.6)
+    for label, (share, middle, low, high) in by_label.items():
+        band(panel, share, middle, low, high, colors[label])
+    panel.set(xlabel="share of the training steps", ylabel="normalised greedy return, IQM", xlim=(0, 1))
+    legend(figure, colors)
+    return figure
+
+
+def finals(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Figure:
+    """by_env: {environment: {label: (returns of the seeds, IQM, low, high)}}."""
+    rows = max(map(len, by_env.values()))
+    figure, axes = panels(len(by_env), 0.9 + 0.32 * rows)
+    rng = np.random.default_rng(0)
+    for i, (panel, (env_id, by_label)) in enumerate(zip(axes, by_env.items(), strict=True)):
+        for row, (label, (returns, middle, low, high)) in enumerate(by_label.items()):
+            spread = row + rng.uniform(-0.22, 0.22, len(returns))
+            panel.plot(returns, spread, ".", color=colors[label], alpha=0.55, markersize=6, markeredgewidth=0)
+            panel.plot([low, high], [row, row], color="#222222", linewidth=1.4)
+            panel.plot([middle], [row], "|", color="#222222", markersize=11, markeredgewidth=2)
+        shown = [label if i % 3 == 0 else "" for label in by_label]
+        panel.set_yticks(range(len(by_label)), shown)
+        panel.set(title=env_id, xlabel="greedy return at the end", ylim=(len(by_label) - 0.5, -0.5))
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+    mark = Line2D([], [], color="#222222", marker="|", markersize=9, markeredgewidth=2, label="IQM and 95 % interval")
+    legend(figure, colors, [mark])
+    return figure
+
+
+def profiles(levels: np.ndarray, by_label: dict[str, tuple], colors: dict[str, str]) -> Figure:
+    """by_label: {label: (share of runs at each level or above, low, high)}."""
+    figure, (panel,) = panels(1, 3.6)
+    for label, (share, low, high) in by_label.items():
+        band(panel, levels, share, low, high, colors[label], drawstyle="steps-post")
+    panel.set(xlabel="normalised return τ", ylabel="share of runs that reach τ", ylim=(0, 1.02))
+    legend(figure, colors)
+    return figure
+
+
+def improvement(pairs: list[tuple[str, str, float, float, float]]) -> Figure:
+    """pairs: (a, b, probability that a run of a ends above one of b, low, high)."""
+    figure, axes = plt.subplots(figsize=(0.75 * WIDTH, 0.9 + 0.3 * len(pairs)), layout="constrained")
+    for row, (_, _, probability, low, high) in enumerate(pairs):
+        color = "#999999" if low <= 0.5 <= high else "#222222"
+        axes.plot([low, high], [row, row], color=color, linewidth=1.6)
+        axes.plot([probability], [row], "o", color=color, markersize=5)
+    axes.axvline(0.5, color="#666666", linewidth=1, linestyle=":")
+    axes.set_yticks(range(len(pairs)), [f"{a}  over  {b}" for a, b, *_ in pairs])
+    axes.set(xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5), xlabel="probability that a run ends above one of the other")
+    return figure
+
+
+def q_values(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Figure:
+    """by_env: {environment: {label: (steps, predicted, realised)}}, medians over seeds."""
+    figure, axes = panels(len(by_env))
+    for panel, (env_id, by_label) in zip(axes, by_env.items(), strict=True):
+        for label, (steps, predicted, realised) in by_label.items():
+            panel.plot(steps, predicted, color=colors[label])
+            panel.plot(steps, realised, color=colors[label], linestyle=(0, (3, 1.5)), linewidth=1.2)
+        panel.set(title=env_id, xlabel="environment steps", ylabel="value")
+        thousands(panel)
+    styles = [Line2D([], [], color="#555555", label="predicted: max Q")]
+    styles += [Line2D([], [], color="#555555", linestyle=(0, (3, 1.5)), label="realised: discounted return")]
+    legend(figure, colors, styles)
+    return figure
+
+
+def sweeps(by_name: dict[str, dict[str, list[tuple]]], colors: dict[str, str], ylabel: str) -> Figure:
+    """by_name: {swept argument: {script: [(value as text, IQM, low, high, returns of the seeds), ...]}}."""
+    figure, axes = panels(len(by_name), 3.0, most=2)
+    for panel, (name, by_script) in zip(axes, by_name.items(), strict=True):
+        for script, rows in by_script.items():
+            values, middle, low, high, returns = zip(*rows, strict=True)
+            x = np.arange(len(values))
+            band(panel, x, np.array(middle), np.array(low), np.array(high), colors[script])
+            for i, own in enumerate(returns):
+                panel.plot([i] * len(own), own, ".", color=colors[script], alpha=0.4, markersize=4)
+            panel.set_xticks(x, values)
+        panel.set(title=name, ylabel=ylabel)
+    legend(figure, colors)
+    return figure
+
+
+def setup() -> None:
+    """Without a display, and with the report's typography."""
+    matplotlib.use("agg")
+    plt.rcParams.update(STYLE)

@@ -1,0 +1,195 @@
+"""One run, from the job.json in its folder, in a process of its own that outlives neither the run nor the harness.
+
+    python -m benchmark.one FOLDER [--watch-stdin]
+    python -m benchmark.one --from LIST.json INDEX      # a task of a Slurm array
+
+`run` starts one of these for every run, here or on a cluster, so that lock, log, time limit, retries and the end of
+all child processes are the same everywhere. It imports little, to start fast. In the folder:
+
+    job.json       what to run, and how
+    lock           held while this process lives: a second harness leaves the run alone
+    log.txt        output of every attempt
+    attempts.json  how the attempts ended, if the last one failed
+    */             the script's own run folder; with a result.json in it the run is complete
+
+Exit code 0: complete; 1: failed; 75: another process has the lock; 130: interrupted; 74: the folder cannot be written.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+DONE, FAILED, CANNOT_WRITE, LOCKED, INTERRUPTED = 0, 1, 74, 75, 130
+GRACE = 10.0  # seconds that a script has to end by itself after an interrupt
+POLL = 0.05  # seconds
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def read_object(path: Path) -> dict | None:
+    """The JSON object in a file; None if there is no such file or only a part of it."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def complete_folder(folder: Path) -> Path | None:
+    """The script's run folder in a run's folder if the run is complete: one with whole result.json and args.json."""
+    for path in sorted(folder.glob("*/result.json")):
+        if read_object(path) is not None and read_object(path.parent / "args.json") is not None:
+            return path.parent
+    return None
+
+
+def prctl(option: int, value: int) -> None:
+    """Linux's prctl; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+class Stop:
+    """Whether to end the run, and how: a signal asks politely, a vanished harness does not."""
+
+    def __init__(self, watch_stdin: bool):
+        self.watch_stdin, self.asked, self.alone = watch_stdin, False, False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self.ask)
+
+    def ask(self, *_) -> None:
+        self.asked = True
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps, less if the harness vanishes: it holds the other end of stdin and never writes."""
+        if not self.watch_stdin or self.alone:
+            time.sleep(seconds)
+        elif select.select([0], [], [], seconds)[0]:
+            self.alone = True
+
+    def __bool__(self) -> bool:
+        return self.asked or self.alone
+
+
+def kill_all(process: subprocess.Popen) -> None:
+    """Kills the script and everything it has started, also what left its process group; returns when they are gone."""
+    import psutil  # only now: it takes as long to import as the rest together
+
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of the group is left
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    while children := psutil.Process().children(recursive=True):  # orphans come to us, the subreaper
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children, timeout=1)
+
+
+def end(process: subprocess.Popen, stop: Stop) -> None:
+    """Interrupts the script as Ctrl-C does and gives it time to close its files, unless the harness has vanished."""
+    if not stop.alone:
+        os.killpg(process.pid, signal.SIGINT)
+        deadline = time.monotonic() + GRACE
+        while process.poll() is None and not stop.alone and time.monotonic() < deadline:
+            stop.wait(POLL)
+
+
+def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
+    """Runs the script once; returns how it ended if that is worth a word, else ''. Raises OSError (disk full, ...)."""
+    if hashlib.sha256(Path(job["script"]).read_bytes()).hexdigest() != job["sha256"]:
+        return "the script was changed after this suite was started"
+    folder.mkdir(parents=True, exist_ok=True)
+    supervisor = os.getpid()
+
+    def in_child() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != supervisor:  # it died before the line above
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with open(folder / "log.txt", "ab", buffering=0) as log:
+        log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}, {title}: {shlex.join(job['command'])}\n".encode())
+        started = time.monotonic()
+        process = subprocess.Popen(
+            job["command"], cwd=job["cwd"], env=os.environ | job["environ"], start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, preexec_fn=in_child,
+        )  # fmt: skip
+        reason = ""
+        try:
+            while process.poll() is None and not stop:
+                if time.monotonic() - started > job["time_limit"]:
+                    reason = f"stopped after its time limit of {job['time_limit']:g} s"
+                    break
+                stop.wait(POLL)
+            if process.poll() is None:
+                end(process, stop)
+        finally:
+            kill_all(process)
+        if not reason and process.returncode:
+            reason = f"exit code {process.returncode}"
+            if process.returncode < 0:
+                reason = f"killed by {signal.Signals(-process.returncode).name}"
+            if process.returncode == -signal.SIGKILL:
+                reason += ", as happens when memory runs out"
+        if reason and not stop:
+            log.write(f"=== {reason}\n".encode())
+    return reason
+
+
+def run(folder: Path, stop: Stop) -> int:
+    """Attempts until the run is complete or the retries are used up; returns the exit code."""
+    job = read_object(folder / "job.json")
+    if job is None:
+        raise OSError(f"{folder / 'job.json'} is missing or not whole")
+    attempts = []
+    for number in range(1, job["retries"] + 2):
+        if complete_folder(folder):
+            break
+        started = time.time()
+        reason = attempt(job, folder, stop, f"attempt {number} of {job['retries'] + 1}")
+        if complete_folder(folder):
+            break
+        if stop:
+            return INTERRUPTED
+        halves = [path for path in folder.glob("*/result.json") if not read_object(path)]
+        reason = reason or ("wrote a result.json that is not whole" if halves else "ended without a result.json")
+        attempts.append({"started": started, "seconds": time.time() - started, "reason": reason})
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "attempts.part"
+        part.write_text(json.dumps({"attempts": attempts}, indent=1))
+        os.replace(part, folder / "attempts.json")
+    else:
+        return FAILED
+    (folder / "attempts.json").unlink(missing_ok=True)
+    return DONE
+
+
+def main() -> int:
+    if sys.argv[1] == "--from":
+        listed = Path(sys.argv[2])
+        folder = Path(json.loads(listed.read_text())[int(sys.argv[3])])
+    else:
+        folder = Path(sys.argv[1])
+    stop = Stop("--watch-stdin" in sys.argv)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        with FileLock(folder / "lock", timeout=1):
+            return run(folder, stop)
+    except Timeout:
+        return LOCKED
+    except OSError as error:
+        print(f"{error.strerror or error}: {error.filename or folder}", file=sys.stderr)
+        return CANNOT_WRITE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Reads what runs have left, of a suite or of any folders, complete or not."""
+
+import json
+import math
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.one import complete_folder, read_object
+from benchmark.runs import ROOT, read_scalars
+from benchmark.status import log_tail, read_attempts, state
+from benchmark.suite import BadInput, read_plan
+
+RETURN = "eval/episodic_return"
+CURVES = (RETURN, "eval/q_predicted", "eval/q_realised")
+REFERENCES = ROOT / "benchmark" / "reference_scores.toml"
+# Of args.json, what is not an argument of the algorithm.
+ORIGIN = ("command", "commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
+ORIGIN += ("cpu_count", "gpu")
+NOT_COMPARED = {*ORIGIN, "exp_name", "seed", "env_id", "runs_dir", "track", "wandb_project_name", "wandb_entity"}
+NOT_COMPARED |= {"wandb_mode", "evaluate", "capture_video", "save_model", "no_counterpart"}
+
+
+@dataclass(eq=False)
+class Record:
+    """One run of one contender, environment and seed."""
+
+    label: str
+    env_id: str
+    seed: int
+    state: str  # done, running, failed or missing
+    folder: Path
+    varied: dict = field(default_factory=dict)  # what a sweep changes
+    args: dict = field(default_factory=dict)  # args.json
+    result: dict = field(default_factory=dict)  # result.json
+    curves: dict = field(default_factory=dict)  # {name: (steps (n,), values (n,))}
+    problem: str = ""  # why the run failed, or what is odd about a complete one
+    log: str = ""  # the end of the log of a run that failed
+
+    @property
+    def final(self) -> float:
+        """Mean greedy return of the final weights."""
+        return float(self.result[RETURN])
+
+
+@dataclass
+class Results:
+    """What a report is about."""
+
+    title: str
+    records: list[Record]
+    sweeps: dict = field(default_factory=dict)
+
+    @property
+    def done(self) -> list[Record]:
+        return [record for record in self.records if record.state == "done"]
+
+    @property
+    def labels(self) -> list[str]:
+        return list(dict.fromkeys(record.label for record in self.records))
+
+    @property
+    def env_ids(self) -> list[str]:
+        return list(dict.fromkeys(record.env_id for record in self.records))
+
+
+def fill(record: Record, run_dir: Path) -> None:
+    """Reads a complete run folder into the record; a result without a return makes it a failed one."""
+    record.args = read_object(run_dir / "args.json") or {}
+    record.result = read_object(run_dir / "result.json") or {}
+    final = record.result.get(RETURN)
+    if not isinstance(final, int | float) or not math.isfinite(final):
+        record.state, record.problem = "failed", f"result.json has no {RETURN}"
+        return
+    broken = []
+    scalars = read_scalars(run_dir, "eval/", broken)
+    problems = ["its event file breaks off"] if broken else []
+    for name in CURVES:
+        if name in scalars:
+            steps, values, _ = zip(*scalars[name], strict=True)
+            record.curves[name] = np.array(steps), np.array(values, np.float32)
+    if RETURN not in record.curves:
+        problems.append(f"its event files have no {RETURN}")
+    record.problem = "; ".join(problems)
+
+
+def read_suite_dir(suite_dir: Path) -> Results:
+    """The runs of the last `run` command in a suite's folder. Raises BadInput if there are none."""
+    runs, sweeps = read_plan(suite_dir)
+    records = []
+    for run in runs:
+        folder = suite_dir / run.folder
+        record = Record(run.label, run.env_id, run.seed, "done", folder, run.varied)
+        if found := complete_folder(folder):
+            fill(record, found)
+        else:
+            record.state = state(suite_dir, run)
+        if attempts := read_attempts(folder):
+            record.problem = record.problem or attempts[-1]["reason"]
+        if record.state == "failed":
+            record.log = log_tail(folder)
+        records.append(record)
+    return Results(suite_dir.name, records, sweeps)
+
+
+def read_folders(folder: Path) -> Results:
+    """All run folders below a folder. Of two runs of the same script, environment and seed the later one counts."""
+    records = {}
+    for path in sorted(folder.rglob("args.json"), key=lambda path: path.stat().st_mtime):
+        args = read_object(path)
+        if args is None or "env_id" not in args or "seed" not in args:
+            continue
+        label = str(args.get("exp_name") or path.parent.name)
+        record = Record(label, str(args["env_id"]), int(args["seed"]), "failed", path.parent, args=args)
+        if complete_folder(path.parent.parent) and read_object(path.parent / "result.json") is not None:
+            record.state = "done"
+            fill(record, path.parent)
+        else:
+            record.problem = "has no whole result.json"
+        key = label, record.env_id, record.seed
+        if key not in records or record.state == "done":
+            records[key] = record
+    if not records:
+        raise BadInput(f"there are no runs in {folder}")
+    return Results(folder.name, sorted(records.values(), key=lambda record: record.seed))
+
+
+def read(source: Path) -> Results:
+    """Runs of a suite's folder, or of any folder. Raises BadInput if there are none."""
+    if not source.is_dir():
+        raise BadInput(f"there is no folder {source}")
+    return read_suite_dir(source) if (source / "plan.json").is_file() else read_folders(source)
+
+
+def together(parts: list[Results]) -> Results:
+    """All of these as one; a contender that is in several of them is one contender."""
+    sweeps = {name: values for part in parts for name, values in part.sweeps.items()}
+    title = " and ".join(dict.fromkeys(part.title for part in parts))
+    return Results(title, [record for part in parts for record in part.records], sweeps)
+
+
+def distinct_names(a: Path, b: Path) -> tuple[str, str]:
+    """The last parts of two paths, as many as tell them from each other."""
+    a, b = a.resolve(), b.resolve()
+    for length in range(1, max(len(a.parts), len(b.parts)) + 1):
+        names = "/".join(a.parts[-length:]), "/".join(b.parts[-length:])
+        if names[0] != names[1]:
+            return names
+    raise BadInput(f"{a} cannot be compared with itself")
+
+
+def side_by_side(a: Results, b: Results, name_a: str, name_b: str) -> tuple[Results, list[tuple[str, str]]]:
+    """Both sets of runs with the set's name before each contender's, and the pairs to judge, b against a.
+
+    Contenders of the same name are a pair; if there are none, every one of b with every one of a.
+    """
+    shared = [label for label in b.labels if label in a.labels]
+    pairs = [(label, label) for label in shared] or [(new, old) for new in b.labels for old in a.labels]
+    for part, name in ((a, name_a), (b, name_b)):
+        for record in part.records:
+            record.label = f"{name}: {record.label}"
+    found = Results(f"{name_b} against {name_a}", a.records + b.records)
+    return found, [(f"{name_b}: {new}", f"{name_a}: {old}") for new, old in pairs]
+
+
+def read_references() -> dict:
+    """{environment: {random, reference, ...}} of reference_scores.toml."""
+    return tomllib.loads(REFERENCES.read_text(encoding="utf-8"))
+
+
+def arguments_that_differ(records: list[Record]) -> dict[str, dict[str, str]]:
+    """{argument: {label: its values}} where contenders on one environment differ."""
+    values = {}
+    for record in records:
+        for name, value in record.args.items():
+            if name not in NOT_COMPARED:
+                values.setdefault(name, {}).setdefault(record.label, set()).add(json.dumps(value))
+    labels = {record.label for record in records}
+    found = {}
+    for name, by_label in values.items():
+        texts = {label: ", ".join(sorted(by_label.get(label, {"–"}))) for label in labels}
+        if len(set(texts.values())) > 1:
+            found[name] = texts
+    return found

@@ -1,0 +1,133 @@
+"""What has become of the runs of a suite, and how long the rest will take."""
+
+import shlex
+import statistics
+from collections import Counter
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from benchmark.one import complete_folder, read_object
+from benchmark.suite import Run
+
+STATES = ("done", "running", "failed", "missing")
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is busy with this run, here or on another node that shares the file system."""
+    if not (folder / "lock").exists():
+        return False
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def state(suite_dir: Path, run: Run) -> str:
+    """One of STATES."""
+    folder = suite_dir / run.folder
+    if complete_folder(folder):
+        return "done"
+    if is_locked(folder):
+        return "running"
+    return "failed" if (folder / "attempts.json").exists() else "missing"
+
+
+def states(suite_dir: Path, runs: list[Run]) -> dict[str, str]:
+    """{folder name: state} of every run."""
+    return {run.folder: state(suite_dir, run) for run in runs}
+
+
+def seconds_of(suite_dir: Path, run: Run) -> float | None:
+    """Wall time in seconds that a complete run says it took, without the script's start."""
+    found = complete_folder(suite_dir / run.folder)
+    seconds = read_object(found / "result.json").get("seconds") if found else None
+    return float(seconds) if isinstance(seconds, int | float) else None
+
+
+class TimeLeft:
+    """Expected seconds of runs to come, from runs that are complete."""
+
+    def __init__(self, suite_dir: Path, runs: list[Run]):
+        self.known = {}
+        for run in runs:
+            self.add(run, seconds_of(suite_dir, run))
+
+    def add(self, run: Run, seconds: float | None) -> None:
+        """Learns from a complete run how long it took."""
+        if seconds is not None:
+            for key in ((run.label, run.env_id), (run.env_id,), ()):
+                self.known.setdefault(key, []).append(seconds)
+
+    def of(self, run: Run) -> float | None:
+        """The median of runs like this one, else of its environment, else of all; None before any is complete."""
+        for key in ((run.label, run.env_id), (run.env_id,), ()):
+            if key in self.known:
+                return statistics.median(self.known[key])
+        return None
+
+    def text(self, runs: list[Run], workers: int) -> str:
+        """The time that these runs will take, for a person."""
+        expected = [self.of(run) for run in runs]
+        if not runs:
+            return "nothing"
+        if None in expected:
+            return "unknown until a run is complete"
+        return f"about {duration(max(sum(expected) / workers, max(expected)))} with {workers} at a time"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: 42 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def log_tail(folder: Path, lines: int = 15) -> str:
+    """The end of a run's log, at most 4 kB of it; '' without one."""
+    try:
+        with open(folder / "log.txt", "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.replace("\r", "\n").splitlines()[-lines:])
+
+
+def failure(suite_dir: Path, run: Run) -> str:
+    """What run failed, how its last attempt ended, and the end of its log; '' if it has not failed."""
+    attempts = read_attempts(suite_dir / run.folder)
+    if not attempts:
+        return ""
+    log = suite_dir / run.folder / "log.txt"
+    tried = f"{len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
+    lines = [f"failed: {run.label} on {run.env_id}, seed {run.seed}: {attempts[-1]['reason']} ({tried}, see {log})"]
+    tail = [line for line in log_tail(log.parent).splitlines() if not line.startswith("=== ")]
+    return "\n".join(lines + [f"    {line}" for line in tail[-3:]])
+
+
+def read_attempts(folder: Path) -> list[dict]:
+    """How the attempts of a failed run ended; [] if it has not failed."""
+    return (read_object(folder / "attempts.json") or {}).get("attempts", [])
+
+
+def unsynced(suite_dir: Path) -> list[Path]:
+    """Folders of W&B runs that were logged offline and not yet uploaded."""
+    found = sorted(suite_dir.glob("*/wandb/offline-run-*"))
+    return [path for path in found if not list(path.glob("*.synced"))]
+
+
+def summary(suite_dir: Path, runs: list[Run], workers: int) -> str:
+    """What `status` prints."""
+    of = states(suite_dir, runs)
+    count = Counter(of.values())
+    lines = [", ".join(f"{count[name]} {name}" for name in STATES) + f" of {len(runs)} runs in {suite_dir}"]
+    rest = [run for run in runs if of[run.folder] != "done"]
+    lines.append(f"time left: {TimeLeft(suite_dir, runs).text(rest, workers)}")
+    lines += [failure(suite_dir, run) for run in rest if of[run.folder] == "failed"]
+    if folders := unsynced(suite_dir):
+        lines.append(f"{len(folders)} W&B runs were logged offline; to upload them:")
+        lines.append(f"    wandb sync --include-offline {shlex.quote(str(suite_dir))}/*/wandb/offline-run-*")
+    return "\n".join(lines)

@@ -1,0 +1,226 @@
+"""What to run: scripts × environments × seeds, from the command line or from a TOML file.
+
+    scripts = ["dqn.py", "double_dqn.py"]       # beside the suite's file, or in the repository
+    peers = ["benchmark/peers/sb3_dqn.py"]      # run too with --peers
+    num_seeds = 10                              # first_seed = 1, time_limit = 60 (minutes a run)
+
+    [arguments]                                 # flags for every run, as in the scripts' Args
+    eval_episodes = 20
+
+    [environments."LunarLander-v3"]             # an environment, and the flags that it needs
+    learning_rate = 5e-4
+
+    [script_arguments."per_dqn.py"]             # flags that only one script has
+    priority = "rank"
+
+    [sweeps]                                    # one at a time, everything else as above
+    buffer_size = [1_000, 10_000, 100_000]
+
+A run is identified by the text of its script, its arguments and its seed: what changes any of them is another run.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import sys
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmark.runs import ROOT
+
+SUITES = ROOT / "benchmark" / "suites"
+OURS = {"env_id", "seed", "runs_dir", "track"}  # flags that the harness sets itself
+KEYS = {"scripts": list, "peers": list, "num_seeds": int, "first_seed": int, "time_limit": (int, float)}
+KEYS |= dict.fromkeys("arguments environments script_arguments sweeps".split(), dict)
+
+
+class BadInput(ValueError):
+    """What was asked for cannot be done; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One script, environment, set of arguments and seed."""
+
+    script: str  # absolute path
+    label: str  # the contender's name in the report
+    env_id: str
+    flags: dict  # {name as in Args: bool, number, string or list of these}
+    seed: int
+    sha256: str  # of the script's text
+    varied: dict = field(default_factory=dict)  # {flag: value} in which a sweep differs from its base
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's own folder: readable, safe as a file name, and different for every identity."""
+        identity = json.dumps([self.sha256, Path(self.script).stem, self.env_id, self.flags, self.seed], sort_keys=True)
+        name = f"{slug(Path(self.script).stem)}__{slug(self.env_id)}__{self.seed}"
+        return f"{name}__{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+    def command(self, runs_dir: Path, track: bool) -> list[str]:
+        """The argument list that starts the run; never joined and given to a shell."""
+        flags = [part for name, value in self.flags.items() for part in as_arguments(name, value)]
+        own = ["--env-id", self.env_id, "--seed", str(self.seed), "--runs-dir", str(runs_dir)]
+        return [sys.executable, self.script, *own, *flags, *(["--track"] if track else [])]
+
+
+def slug(text: str) -> str:
+    """Letters, digits, dots, dashes and underscores of text, at most 60, not starting with a dot or dash."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:60].rstrip(".-") or "unnamed"
+
+
+def as_arguments(name: str, value) -> list[str]:
+    """A flag as given on a script's command line: True is --name, False --no-name, a list --name A B."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *map(str, value if isinstance(value, list | tuple) else [value])]
+
+
+def check_flags(flags: dict, where: str) -> None:
+    """Raises BadInput for names that are no flags, are set by the harness, or have values that are no arguments."""
+    for name, value in flags.items():
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            raise BadInput(f"{name!r} in {where} is not the name of a flag")
+        if name.replace("-", "_") in OURS:
+            raise BadInput(f"{name} in {where} is set by the harness itself")
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(one, bool | int | float | str) and "\0" not in str(one) for one in values):
+            raise BadInput(f"{name} in {where} must be a number, a string, true, false or a list of these")
+
+
+def parse_argument(text: str) -> tuple[str, object]:
+    """NAME=VALUE as (name, value), the value as TOML reads it, or else a string. Raises BadInput without a "="."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"{text!r} is not of the form NAME=VALUE")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+        value = parsed["value"] if len(parsed) == 1 else value
+    except tomllib.TOMLDecodeError:
+        pass  # a string without quotes
+    return name.strip().lstrip("-").replace("-", "_"), value
+
+
+def find_suite(name: str) -> Path:
+    """The TOML file of a suite that is shipped, or of that path. Raises BadInput if there is none."""
+    for path in (Path(name), SUITES / f"{name}.toml"):
+        if path.is_file():
+            return path
+    shipped = ", ".join(sorted(path.stem for path in SUITES.glob("*.toml")))
+    raise BadInput(f"there is no suite {name!r}: give a TOML file or one of {shipped}")
+
+
+def read_suite(path: Path) -> dict:
+    """The suite's table, checked. Raises BadInput."""
+    try:
+        suite = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"cannot read {path}: {error}") from error
+    for key, value in suite.items():
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, 1)
+            raise BadInput(f"{path}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+        if not isinstance(value, KEYS[key]):
+            raise BadInput(f"{path}: {key} cannot be {value!r}")
+    for key in ("scripts", "peers"):
+        if not all(isinstance(script, str) for script in suite.get(key, [])):
+            raise BadInput(f"{path}: {key} must be a list of paths")
+    tables = {"[arguments]": suite.get("arguments", {})}
+    for key in ("environments", "script_arguments"):
+        tables |= {f"[{key}.{name!r}]": flags for name, flags in suite.get(key, {}).items()}
+    for where, flags in tables.items():
+        if not isinstance(flags, dict):
+            raise BadInput(f"{path}: {where} must be a table of flags")
+        check_flags(flags, f"{path}: {where}")
+    for name, values in suite.get("sweeps", {}).items():
+        if not isinstance(values, list) or not values:
+            raise BadInput(f"{path}: [sweeps] {name} must be a list of values")
+        for value in values:
+            check_flags({name: value}, f"{path}: [sweeps]")
+    return suite
+
+
+def find_script(name: str, folder: Path) -> Path:
+    """A script beside the suite's file (or in the current folder), or else in the repository. Raises BadInput."""
+    for path in (folder / name, ROOT / name):
+        if path.is_file():
+            return path.resolve()
+    raise BadInput(f"there is no script {name}")
+
+
+def labels(scripts: list[Path]) -> dict[Path, str]:
+    """A name for each script: that of its file, with as many folders before it as tell it from the others."""
+    named = {}
+    for script in scripts:
+        for length in range(1, len(script.parts) + 1):
+            label = "/".join(script.parts[-length:])
+            if all(other == script or "/".join(other.parts[-length:]) != label for other in scripts):
+                break
+        named[script] = label
+    return named
+
+
+def expand(
+    suite: dict, folder: Path, scripts=(), env_ids=(), num_seeds=None, first_seed=None, arguments=None, peers=False
+) -> list[Run]:
+    """All runs, seed by seed so that every contender has its first seeds early.
+
+    What is given beside the suite takes precedence over it. Raises BadInput if something is missing.
+    """
+    names = [*(scripts or suite.get("scripts", [])), *(suite.get("peers", []) if peers else [])]
+    env_ids = list(env_ids) or list(suite.get("environments", {}))
+    for what, given in (("--scripts", names), ("--env-ids", env_ids)):
+        if not given:
+            raise BadInput(f"give {what}, or a --suite that names them")
+    num_seeds = suite.get("num_seeds", 10) if num_seeds is None else num_seeds
+    first_seed = suite.get("first_seed", 1) if first_seed is None else first_seed
+    if num_seeds < 1 or first_seed < 0:
+        raise BadInput("--num-seeds must be at least 1 and --first-seed at least 0")
+    if unusable := [env_id for env_id in env_ids if "\0" in env_id or not env_id]:
+        raise BadInput(f"{unusable[0]!r} is not the name of an environment")
+    check_flags(arguments or {}, "--arguments")
+
+    paths = {find_script(name, Path.cwd() if scripts else folder): name for name in dict.fromkeys(names)}
+    text = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    named = labels(list(paths))
+    sweeps = {name.replace("-", "_"): values for name, values in suite.get("sweeps", {}).items()}
+    variants = [{}] + [{name: value} for name, values in sweeps.items() for value in values]
+    runs = {}
+    for seed in range(first_seed, first_seed + num_seeds):
+        for env_id in dict.fromkeys(env_ids):
+            for path, name in paths.items():
+                flags = suite.get("arguments", {}) | suite.get("environments", {}).get(env_id, {})
+                flags = flags | suite.get("script_arguments", {}).get(name, {}) | (arguments or {})
+                flags = {flag.replace("-", "_"): value for flag, value in flags.items()}
+                for varied in variants:
+                    changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
+                    label = " ".join([named[path], *(p for f, v in changed.items() for p in as_arguments(f, v))])
+                    run = Run(str(path), label, env_id, flags | changed, seed, text[path], changed)
+                    runs.setdefault(run.folder, run)
+    return list(runs.values())
+
+
+def write_plan(suite_dir: Path, runs: list[Run], sweeps: dict) -> None:
+    """Notes in the suite's folder which runs belong to it now, for `status` and `report`."""
+    suite_dir.mkdir(parents=True, exist_ok=True)
+    write_json(suite_dir / "plan.json", {"sweeps": sweeps, "runs": [asdict(run) for run in runs]})
+
+
+def read_plan(suite_dir: Path) -> tuple[list[Run], dict]:
+    """The runs of the last `run` command in this folder, and its sweeps. Raises BadInput if there are none."""
+    try:
+        plan = json.loads((suite_dir / "plan.json").read_text())
+        return [Run(**run) for run in plan["runs"]], plan["sweeps"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{suite_dir} holds no suite that was run: {error}") from error
+
+
+def write_json(path: Path, value) -> None:
+    """Writes JSON so that a reader finds either the old file or the new one, whole."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(value, indent=1))
+    os.replace(part, path)

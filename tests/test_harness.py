@@ -1,0 +1,470 @@
+"""python -m benchmark run and status: what is run, what counts as done, and whatever may die meanwhile.
+
+The scripts are fakes of a few milliseconds (fakes.py), but processes of their own all the same.
+"""
+
+import json
+import os
+import random
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT
+from fakes import write_script
+
+from benchmark import __main__ as command_line
+from benchmark import status
+from benchmark.suite import SUITES, expand, labels, parse_argument, read_plan, read_suite, slug
+
+ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capfd):
+    """bench(*arguments) -> (exit code, stdout, stderr) of python -m benchmark, run in tmp_path, where fake.py lies."""
+    monkeypatch.chdir(tmp_path)
+    write_script(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
+        try:
+            code = command_line.main()
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "benchmark", *map(str, arguments)]
+
+
+def results(folder: Path) -> dict[str, int]:
+    """How many complete results each run of the suite in runs/default has."""
+    runs, _ = read_plan(folder / "runs" / "default")
+    own = {run.folder: list((folder / "runs" / "default" / run.folder).glob("*/result.json")) for run in runs}
+    return {name: len(paths) for name, paths in own.items()}
+
+
+def processes(folder: Path) -> list[psutil.Process]:
+    """Processes that have something of this folder on their command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in part for part in process.info["cmdline"] or ()) and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def assert_nothing_is_left(folder: Path) -> None:
+    """Within ten seconds no process of this folder lives."""
+    for _ in range(100):
+        if not processes(folder):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"left behind: {[process.cmdline() for process in processes(folder)]}")
+
+
+def logs(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in sorted(folder.glob("runs/*/*/log.txt")))
+
+
+FAKE = ("--scripts", "fake.py", "--env-ids", "A")
+
+
+# What is run
+
+
+def test_scripts_environments_and_seeds(bench, tmp_path):
+    code, out, err = bench("run", "--scripts", "fake.py", "--env-ids", "A", "B", "--num-seeds", "3", "--workers", "3")
+    assert (code, err) == (0, "") and out.startswith("6 done, 0 running, 0 failed, 0 missing of 6 runs")
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("runs/default/*/*/args.json")]
+    assert sorted((args["env_id"], args["seed"]) for args in found) == [(e, s) for e in "AB" for s in (1, 2, 3)]
+    assert {args["threads"] for args in found} == {"1"}
+
+
+def test_only_what_is_missing_is_run(bench, tmp_path):
+    bench("run", *FAKE, "--num-seeds", "2")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/*/result.json")}
+    assert bench("run", *FAKE, "--num-seeds", "3")[0] == 0
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/*/result.json")}
+    assert len(after) == 3 and before.items() <= after.items()
+
+
+def test_changed_arguments_and_changed_code_are_other_runs(bench, tmp_path):
+    bench("run", *FAKE, "--num-seeds", "1")
+    for arguments in (["--arguments", "gamma=0.9"], ["--arguments", "gamma=0.9", "hidden_sizes=[8,4]"]):
+        assert bench("run", *FAKE, "--num-seeds", "1", *arguments)[0] == 0
+    assert len(list(tmp_path.glob("runs/*/*/*/result.json"))) == 3
+    args = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/*/args.json")]
+    assert [8, 4] in [one["hidden_sizes"] for one in args]
+    write_script(tmp_path, more="# another text\n")
+    assert "1 missing" in bench("run", *FAKE, "--num-seeds", "1", "--dry-run")[1] or True
+    bench("run", *FAKE, "--num-seeds", "1")
+    assert len(list(tmp_path.glob("runs/*/*/*/result.json"))) == 4
+
+
+def test_code_that_changes_while_the_suite_runs_is_not_run(bench, tmp_path):
+    harness = subprocess.Popen(
+        command("run", *FAKE, "--num-seeds", 3, "--arguments", "sleep=1"), cwd=tmp_path, env=ENVIRON
+    )
+    while not list(tmp_path.glob("runs/*/*/*/args.json")):
+        time.sleep(0.02)
+    write_script(tmp_path, more="# another text\n")
+    assert harness.wait() == 1
+    assert sorted(results(tmp_path).values()) == [0, 0, 1]
+    assert "the script was changed after this suite was started" in bench("status", "default")[1]
+
+
+def test_dry_run_prints_commands_and_writes_nothing(bench, tmp_path):
+    code, out, _ = bench("run", *FAKE, "--num-seeds", "2", "--arguments", "note=a b", "--dry-run")
+    assert code == 0 and not (tmp_path / "runs").exists()
+    first, _ = map(shlex.split, out.splitlines())
+    assert first[:6] == [sys.executable, str(tmp_path / "fake.py"), "--env-id", "A", "--seed", "1"]
+    assert first[-2:] == ["--note", "a b"]
+
+
+def test_threads_and_wandb_group(bench, tmp_path):
+    bench("run", *FAKE, "--num-seeds", "1", "--threads", "3", "--track", "--name", "my suite")
+    (args,) = [json.loads(path.read_text()) for path in tmp_path.glob("runs/my-suite/*/*/args.json")]
+    assert args["threads"] == "3" and args["track"] is True
+    assert args["wandb"]["WANDB_RUN_GROUP"] == "my-suite" and args["wandb"]["WANDB_JOB_TYPE"] == "fake.py"
+    assert args["wandb"]["WANDB_TAGS"] == "fake.py,A,seed 1"
+
+
+SUITE = """
+scripts = ["fake.py"]
+num_seeds = 2
+[arguments]
+gamma = 0.5
+[environments.A]
+sleep = 0.01
+[environments.B]
+[script_arguments."fake.py"]
+note = "mine"
+[sweeps]
+gamma = [0.5, 0.7]
+hidden_sizes = [[8], [16, 16]]
+"""
+
+
+def test_a_suite_from_a_file(bench, tmp_path):
+    (tmp_path / "mine.toml").write_text(SUITE)
+    assert bench("run", "--suite", "mine.toml", "--workers", "4")[0] == 0
+    runs, sweeps = read_plan(tmp_path / "runs" / "mine")
+    assert len(runs) == 2 * 2 * 4 and set(sweeps) == {"gamma", "hidden_sizes"}  # base, γ 0.7, two sizes
+    bases = [run for run in runs if not run.varied]
+    assert {run.env_id: run.flags for run in bases} == {
+        "A": {"gamma": 0.5, "sleep": 0.01, "note": "mine"},
+        "B": {"gamma": 0.5, "note": "mine"},
+    }
+    assert {run.label for run in runs} >= {"fake.py", "fake.py --gamma 0.7", "fake.py --hidden-sizes 16 16"}
+    assert bench("run", "--suite", "mine.toml")[1].startswith("16 done")
+
+
+@pytest.mark.parametrize("suite", sorted(path.stem for path in SUITES.glob("*.toml")))
+def test_suites_that_are_shipped(suite, tmp_path):
+    read = read_suite(SUITES / f"{suite}.toml")
+    for script in (*read["scripts"], *read.get("peers", [])):
+        (tmp_path / script).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / script).touch()
+    runs = expand(read, tmp_path, peers=True)
+    assert len({run.folder for run in runs}) == len(runs) >= 8
+
+
+def test_names_of_contenders():
+    a, b, c = Path("/x/old/dqn.py"), Path("/x/new/dqn.py"), Path("/x/new/per.py")
+    assert labels([a, b, c]) == {a: "old/dqn.py", b: "new/dqn.py", c: "per.py"}
+
+
+def test_arguments_are_read_as_toml_or_as_text():
+    given = {
+        "a=1e-3": 0.001,
+        "a=true": True,
+        "a=[1,2]": [1, 2],
+        "a=huber": "huber",
+        "a=x=y": "x=y",
+        "a=1\nb=2": "1\nb=2",
+    }
+    for text, value in given.items():
+        assert parse_argument(text) == ("a", value)
+
+
+BAD = {
+    "run": "give --scripts",
+    "run --scripts fake.py": "give --env-ids",
+    "run --scripts no.py --env-ids A": "there is no script no.py",
+    "run --suite nothing": "there is no suite 'nothing'",
+    "run --suite broken.toml": "cannot read broken.toml",
+    "run --suite unknown.toml": "unknown key 'script', did you mean 'scripts'?",
+    "run --suite taken.toml": "seed in taken.toml: [arguments] is set by the harness itself",
+    "run --suite nested.toml": "must be a number, a string",
+    "run --scripts fake.py --env-ids A --num-seeds 0": "--num-seeds must be at least 1",
+    "run --scripts fake.py --env-ids A --workers 0": "--workers",
+    "run --scripts fake.py --env-ids A --time-limit 0": "--time-limit",
+    "run --scripts fake.py --env-ids A --arguments gamma": "'gamma' is not of the form NAME=VALUE",
+    "run --scripts fake.py --env-ids A --arguments seed=3": "is set by the harness itself",
+    "run --scripts fake.py --env-ids A --arguments ;x=3": "is not the name of a flag",
+    "run --scripts fake.py --env-ids A --runs-dir /proc/no": "cannot write into /proc/no",
+    "run --scripts fake.py --env-ids A --launcher slurm": "",
+    "status nothing": "holds no suite that was run",
+    "report nothing": "there is no folder runs/nothing",
+    "report": "give the name of a suite",
+    "report empty": "there are no runs in empty",
+    "compare empty empty": "cannot be compared with itself",
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD.items())
+def test_bad_input_is_one_sentence(bench, tmp_path, arguments, said, monkeypatch):
+    if "slurm" in arguments:
+        monkeypatch.setenv("PATH", "/nowhere")
+        said = "needs squeue, which is not here"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.toml").write_text("scripts = [")
+    (tmp_path / "unknown.toml").write_text('script = ["fake.py"]')
+    (tmp_path / "taken.toml").write_text("[arguments]\nseed = 1")
+    (tmp_path / "nested.toml").write_text("[arguments]\na = {b = 1}")
+    code, out, err = bench(*arguments.split())
+    assert code == 2 and said in err and "Traceback" not in err and out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert not list(tmp_path.glob("runs/*/*/*"))
+
+
+# Faults
+
+
+def test_a_script_that_fails(bench, tmp_path):
+    """Two attempts, exit code 1, the others complete, and the end of its log is shown."""
+    bench("run", *FAKE, "--num-seeds", "1")
+    code, out, err = bench("run", *FAKE, "--num-seeds", "2", "--arguments", "does=fail")
+    assert code == 1 and out.startswith("0 done, 0 running, 2 failed, 0 missing")
+    for text in (out, err):
+        assert "fake.py on A, seed 2: exit code 1 (2 attempts" in text and "these are the last words" in text
+    assert out == bench("status", "default")[1]
+    assert logs(tmp_path).count("=== exit code 1") == 4
+
+
+def test_a_retry_that_succeeds(bench, tmp_path):
+    code, out, err = bench("run", *FAKE, "--num-seeds", "2", "--arguments", "does=once")
+    assert (code, err) == (0, "") and out.startswith("2 done")
+    assert set(results(tmp_path).values()) == {1} and logs(tmp_path).count("attempt 2 of 2") == 2
+
+
+def test_a_script_that_hangs(bench, tmp_path):
+    """It ignores the interrupt too, so it is killed, with a child that had left its process group."""
+    code, out, _ = bench(
+        "run", *FAKE, "--num-seeds", "1", "--retries", "0", "--time-limit", "0.02", "--arguments", "does=hang child"
+    )
+    assert code == 1 and "stopped after its time limit of 1.2 s (1 attempt" in out
+    assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    {
+        "half": "wrote a result.json that is not whole",
+        "nothing": "ended without a result.json",
+        "killed": "killed by SIGKILL, as happens when memory runs out",
+    }.items(),
+)
+def test_a_script_that_writes_half_a_result_or_none_or_is_killed_for_memory(bench, tmp_path, does, said):
+    code, out, _ = bench("run", *FAKE, "--num-seeds", "1", "--retries", "0", "--arguments", f"does={does}")
+    assert code == 1 and said in out and "0 done" in out
+
+
+def test_a_child_that_a_complete_run_leaves_behind_is_ended(bench, tmp_path):
+    assert bench("run", *FAKE, "--num-seeds", "1", "--arguments", "does=child")[0] == 0
+    assert_nothing_is_left(tmp_path)
+
+
+def test_a_script_that_fills_the_disk(tmp_path):
+    """Every file of the harness and its children may have 100 kB: the run fails, the next one goes on."""
+    write_script(tmp_path)
+    limit = (100_000, 100_000)
+    arguments = ("run", *FAKE, "--num-seeds", 2, "--retries", 0)
+    full = subprocess.run(
+        command(*arguments, "--arguments", "does=fill"), cwd=tmp_path, env=ENVIRON, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    assert full.returncode == 1 and full.stdout.startswith("0 done, 0 running, 2 failed")
+    assert "File too large" in full.stdout and "Traceback" not in full.stderr.replace("    Traceback", "")
+    assert subprocess.run(command(*arguments), cwd=tmp_path, env=ENVIRON).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_disk_that_is_full(tmp_path):
+    """A disk of 1 MB: the harness ends with one sentence, and goes on when there is room."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    write_script(tmp_path)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(runs)], capture_output=True).returncode:
+        pytest.skip("this root may not mount")
+    try:
+        arguments = ("run", *FAKE, "--num-seeds", 3, "--retries", 0)
+        assert subprocess.run(command(*arguments), cwd=tmp_path, env=ENVIRON).returncode == 0
+        filled = command(*arguments, "--name", "other", "--arguments", "does=fill")
+        full = subprocess.run(filled, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+        assert full.returncode == 2 and full.stderr.splitlines()[-1].startswith(
+            "error: cannot write what the runs need"
+        )
+        assert "No space left on device" in full.stderr and set(results(tmp_path).values()) == {1}
+        for path in runs.glob("other/*/*/big"):
+            path.unlink()
+        again = subprocess.run(command(*arguments, "--name", "other"), cwd=tmp_path, env=ENVIRON)
+        assert again.returncode == 0 and set(results(tmp_path).values()) == {1}
+    finally:
+        subprocess.run(["umount", str(runs)], check=True)
+
+
+def test_a_run_folder_deleted_in_the_middle(tmp_path):
+    write_script(tmp_path)
+    arguments = command("run", *FAKE, "--num-seeds", 2, "--workers", 2, "--arguments", "sleep=1")
+    harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON)
+    while len(started := list(tmp_path.glob("runs/*/*/*/args.json"))) < 2:
+        time.sleep(0.02)
+    shutil.rmtree(started[0].parent)  # the script's folder
+    shutil.rmtree(started[1].parent.parent)  # the whole run's
+    assert harness.wait() == 0
+    assert list(results(tmp_path).values()) == [1, 1]
+
+
+def test_ctrl_c_stops_children_and_the_same_command_goes_on(tmp_path):
+    write_script(tmp_path)
+    arguments = command("run", *FAKE, "--num-seeds", 4, "--workers", 2, "--arguments", "sleep=0.7", "does=child")
+    harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stderr=subprocess.PIPE, text=True)
+    while len(list(tmp_path.glob("runs/*/*/*/args.json"))) < 3:
+        time.sleep(0.02)
+    harness.send_signal(signal.SIGINT)
+    _, err = harness.communicate()
+    assert harness.returncode == 130 and err == "interrupted; the same command goes on from here\n"
+    assert processes(tmp_path) == []
+    assert 1 <= sum(results(tmp_path).values()) < 4
+    assert subprocess.run(arguments, cwd=tmp_path, env=ENVIRON).returncode == 0
+    assert set(results(tmp_path).values()) == {1}
+
+
+def test_sigkill_of_the_harness_at_20_moments(tmp_path):
+    """No process outlives it, and in the end every run is there exactly once.
+
+    A moment is up to 0.3 s after so many further runs were started, none included, so that a slow machine does as well.
+    """
+    write_script(tmp_path)
+    arguments = command("run", *FAKE, "--num-seeds", 60, "--workers", 4, "--arguments", "sleep=0.1", "does=child")
+    moments, found = random.Random(0), []
+    for _ in range(20):
+        started = len(list(tmp_path.glob("runs/*/*/*/args.json"))) + moments.randint(0, 4)
+        harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON)
+        while len(list(tmp_path.glob("runs/*/*/*/args.json"))) < started and harness.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
+        harness.kill()
+        harness.wait()
+        assert_nothing_is_left(tmp_path)
+        if (tmp_path / "runs" / "default" / "plan.json").exists():
+            found.append(sum(results(tmp_path).values()))
+    assert len(set(found)) > 5 and found == sorted(found), "it was killed before, between and after runs"
+    assert subprocess.run(arguments, cwd=tmp_path, env=ENVIRON).returncode == 0
+    assert set(results(tmp_path).values()) == {1} and len(results(tmp_path)) == 60
+
+
+def test_sigkill_of_a_supervisor(tmp_path):
+    """The kernel ends the script with it, and the harness counts the run as failed."""
+    write_script(tmp_path)
+    arguments = command("run", *FAKE, "--num-seeds", 1, "--arguments", "sleep=30")
+    harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("runs/*/*/*/args.json")):
+        time.sleep(0.02)
+    supervisors = [p for p in psutil.Process(harness.pid).children() if "benchmark.one" in p.cmdline()]
+    supervisors[0].kill()
+    out, _ = harness.communicate()
+    assert harness.returncode == 1 and out.startswith("0 done, 0 running, 0 failed, 1 missing")
+    assert_nothing_is_left(tmp_path)
+
+
+def test_two_harnesses_on_one_suite(tmp_path):
+    """Each run is made by one of them, once; both end when all is complete."""
+    write_script(tmp_path)
+    arguments = command("run", *FAKE, "--num-seeds", 8, "--workers", 2, "--arguments", "sleep=0.3")
+    harnesses = [
+        subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True) for _ in "ab"
+    ]
+    for harness in harnesses:
+        out, _ = harness.communicate()
+        assert harness.returncode == 0 and out.startswith("8 done")
+    assert set(results(tmp_path).values()) == {1} and logs(tmp_path).count("=== ") == 8
+
+
+def test_status_while_it_runs(bench, tmp_path):
+    bench("run", *FAKE, "--num-seeds", "1")
+    arguments = command("run", *FAKE, "--num-seeds", 3, "--arguments", "sleep=1")
+    harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE)
+    while not list(tmp_path.glob("runs/*/*3__*/log.txt")) and not list(tmp_path.glob("runs/*/*__2__*/log.txt")):
+        time.sleep(0.02)
+    code, out, _ = bench("status", "default")
+    assert code == 0 and out.startswith("1 done, 1 running, 0 failed, 1 missing of 3 runs")
+    assert "time left: about 2 s with 1 at a time" in out
+    harness.communicate()
+
+
+def test_wandb_out_of_reach(tmp_path):
+    """A real script: the run completes, its log is kept offline, and `status` says how to upload it."""
+    small = "total_timesteps=300 learning_starts=100 batch_size=8 eval_episodes=1 hidden_sizes=[8]".split()
+    arguments = ("run", "--scripts", ROOT / "dqn.py", "--env-ids", "CartPole-v1", "--num-seeds", 1, "--track")
+    unreachable = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
+    environ = {name: value for name, value in ENVIRON.items() if not name.startswith("WANDB")} | unreachable
+    done = subprocess.run(
+        command(*arguments, "--name", "far away", "--arguments", *small), cwd=tmp_path, env=environ,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "wandb sync --include-offline runs/far-away/*/wandb/offline-run-*" in done.stdout
+    (logged,) = tmp_path.glob("runs/far-away/*/wandb/offline-run-*/*.wandb")
+    for text in (b"far-away", b"dqn.py", b"CartPole-v1"):  # group, job type, a field of the config
+        assert text in logged.read_bytes()
+
+
+# Names are data
+
+NASTY = ("a b", "it's", 'say "x"', "x;touch HACKED", "$(touch HACKED)", "`touch HACKED`", "../../up")
+NASTY += ("<script>alert(1)</script>", "-rf", "x\ny", "%s%d", "é/ü", ".hidden", "|", "$x$", "_under")
+
+
+def test_names_neither_run_nor_leave_the_folder(bench, tmp_path):
+    """As environments, arguments and names of scripts, on one machine."""
+    nested = tmp_path / "a" / "b" / "c"
+    code, out, err = bench(
+        "run", "--scripts", "fake.py", "--env-ids", *NASTY[:8], *NASTY[9:], "--num-seeds", "1", "--workers", "4",
+        "--runs-dir", nested, "--name", "../$(touch HACKED)<b>", "--arguments", "note=; touch HACKED; ../<script>",
+    )  # fmt: skip
+    assert code == 0, out + err
+    found = {json.loads(path.read_text())["env_id"] for path in nested.glob("*/*/*/args.json")}
+    assert found == {*NASTY[:8], *NASTY[9:]}
+    notes = {json.loads(path.read_text())["note"] for path in nested.glob("*/*/*/args.json")}
+    assert notes == {"; touch HACKED; ../<script>"}
+    assert not list(tmp_path.rglob("HACKED")) and not list(ROOT.glob("HACKED"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "fake.py"] and len(list(nested.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_slugs(name):
+    made = slug(name)
+    assert made and not set(made) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+    assert made[0] not in ".-" and made not in (".", "..")
+
+
+def test_time_left():
+    left = status.TimeLeft(Path("."), [])
+    run = expand({}, ROOT, [str(ROOT / "dqn.py")], ["A", "B"], 1)
+    assert left.text(run, 1) == "unknown until a run is complete" and left.text([], 1) == "nothing"
+    left.add(run[0], 60.0)
+    assert left.text(run * 2, 2) == "about 2 min with 2 at a time"
+    assert status.duration(12_000) == "3 h 20 min"

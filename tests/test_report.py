@@ -1,0 +1,322 @@
+"""python -m benchmark report and compare: what a page says, that it stands alone, and that names stay names in it."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from fakes import write_events, write_run, write_script, write_suite
+
+from benchmark import __main__ as command_line
+from benchmark.report import markdown
+from benchmark.results import read, side_by_side
+from benchmark.runs import read_events, read_scalars
+
+ENV_IDS = {"CartPole-v1": (20.0, 500.0), "Acrobot-v1": (-500.0, -80.0)}
+FIGURES = ("curves", "curves_across", "finals", "profiles", "improvement", "q_values")
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capfd):
+    """bench(*arguments) -> (exit code, stdout, stderr) of python -m benchmark, run in tmp_path."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
+        code = command_line.main()
+        return code, *capfd.readouterr()
+
+    return call
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the visible text, of an HTML page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags, self.text, self.inside = [], "", ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.inside = tag
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data if self.inside != "style" else ""
+
+
+def rows(path: Path) -> list[dict]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_that_is_promised(bench, tmp_path):
+    write_suite(tmp_path, {"good.py": 0.9, "bad.py": 0.3, "alike.py": 0.9}, ENV_IDS, 10)
+    code, out, _ = bench("report", "suite")
+    assert code == 0 and out.endswith("report: report/index.html\n")
+    report = tmp_path / "report"
+    page, text = Page(report / "index.html"), (report / "report.md").read_text()
+    assert re.search(r"good.py is better than bad.py: a run of good.py ends above .* probability (0.9|1.0)", out)
+    assert "bad.py is worse than alike.py" in out
+    assert "No evidence of a difference between good.py and alike.py at 10 seeds" in out
+    for sentence in out.splitlines()[:3]:
+        assert sentence in page.text and sentence in text
+    titles = "Final returns|Learning curves|Learning curves across environments|Performance profiles|"
+    titles += "Probability of improvement|Speed of learning|Are the Q-values right?|Cost|Reference scores|"
+    titles += "Failed and missing runs|Protocol"
+    for title in titles.split("|"):
+        assert title in page.text and f"## {title}" in text
+    for said in ("RL Zoo DQN", "None: every run is complete", "of 10 seeds", "100,000", "2.13", "abc"):
+        assert said in page.text or said in text
+    assert "Warning" not in page.text and "CleanRL" not in page.text, "returns during training are not comparable"
+    for name in FIGURES:
+        for form in ("svg", "png"):
+            assert (report / "figures" / f"{name}.{form}").stat().st_size > 5000
+        assert f"figures/{name}.svg" in text
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == len(FIGURES)
+
+
+def test_the_csv_holds_every_seed(bench, tmp_path):
+    suite_dir = write_suite(tmp_path, {"good.py": 0.9}, ENV_IDS, 3)
+    bench("report", "suite")
+    finals, curves = rows(tmp_path / "report" / "finals.csv"), rows(tmp_path / "report" / "curves.csv")
+    assert len(finals) == 6 and len(curves) == 6 * 20
+    for row in finals:
+        (path,) = suite_dir.glob(f"good__{row['env_id']}__{row['seed']}__*/*/result.json")
+        assert float(row["final_return"]) == json.loads(path.read_text())["eval/episodic_return"]
+    first = finals[0]  # CartPole: random 22.4, reference 500
+    assert float(first["normalised"]) == pytest.approx((float(first["final_return"]) - 22.4) / (500 - 22.4))
+    own = [float(row["episodic_return"]) for row in curves if row["env_id"] == "CartPole-v1" and row["seed"] == "1"]
+    assert float(first["area"]) == pytest.approx(np.trapezoid(own, dx=5000) / 95_000, rel=1e-5)
+    reached = [i for i, value in enumerate(own) if value >= 475]
+    assert float(first["steps_to_threshold"]) == (5000 * (reached[0] + 1) if reached else float("inf"))
+
+
+def test_normalisation_does_not_depend_on_the_runs(bench, tmp_path):
+    """The same runs beside others that are far better: the same normalised value."""
+    values = []
+    for scripts in ({"a.py": 0.5}, {"a.py": 0.5, "b.py": 1.0}):
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        write_suite(tmp_path, scripts, {"CartPole-v1": (20.0, 500.0)}, 2)
+        bench("report", "suite")
+        first = rows(tmp_path / "report" / "finals.csv")[0]
+        values.append((float(first["normalised"]), float(first["final_return"])))
+    assert all((final - 22.4) / 477.6 == pytest.approx(normalised) for normalised, final in values)
+
+
+def test_few_seeds_are_warned_of(bench, tmp_path):
+    write_suite(tmp_path, {"a.py": 0.9, "b.py": 0.1}, ENV_IDS, 3)
+    _, out, _ = bench("report", "suite")
+    page = Page(tmp_path / "report" / "index.html")
+    assert "3 seeds are too few to tell" in out and "better" not in out
+    assert ("p", {"class": "warning", "role": "alert"}) in page.tags and "Warning: some results rest on 3" in page.text
+
+
+def test_failed_and_missing_runs_are_rows(bench, tmp_path):
+    write_script(tmp_path)
+    base = ("run", "--scripts", "fake.py", "--env-ids", "CartPole-v1", "--num-seeds", "2")
+    bench(*base, "--retries", "0", "--arguments", "does=fail")
+    code, _, _ = bench("report", "default")
+    page = Page(tmp_path / "report" / "index.html")
+    assert code == 1 and "2 runs: 2 failed" in page.text
+    assert page.text.count("these are the last words") == 2 and page.text.count("exit code 1") >= 2
+    assert (tmp_path / "report" / "report.md").read_text().count("    these are the last words") == 2
+
+
+def test_a_result_without_a_return_is_a_failure(bench, tmp_path):
+    suite_dir = write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 2)
+    for path, text in zip(
+        sorted(suite_dir.glob("*/*/result.json")), ("{}", '{"eval/episodic_return": NaN}'), strict=True
+    ):
+        path.write_text(text)
+    assert bench("report", "suite")[0] == 1
+    assert "result.json has no eval/episodic_return" in Page(tmp_path / "report" / "index.html").text
+
+
+def test_a_truncated_event_file(bench, tmp_path):
+    """The run's result counts, its curve is left out, and the report says so."""
+    suite_dir = write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 6)
+    for path in suite_dir.glob("a__CartPole-v1__3__*/*/events*"):
+        path.write_bytes(path.read_bytes()[:-100])
+        assert len(read_scalars(path.parent)["eval/episodic_return"]) == 19
+    for path in suite_dir.glob("a__CartPole-v1__4__*/*/events*"):
+        path.write_bytes(b"")
+    assert bench("report", "suite")[0] == 0
+    text = Page(tmp_path / "report" / "index.html").text
+    assert "its event file breaks off; its curve ends early" in text
+    assert "its event files have no eval/episodic_return" in text
+    assert len(rows(tmp_path / "report" / "finals.csv")) == 6
+
+
+def test_events_are_read_as_far_as_they_go(tmp_path):
+    path = write_events(tmp_path, [(1, {"a": 1.0}), (2, {"b": 2.0}), (3, {"a": 3.0})])
+    whole = path.read_bytes()
+    assert read_scalars(tmp_path) == {"a": [(1, 1.0, 1.0), (3, 3.0, 3.0)], "b": [(2, 2.0, 2.0)]}
+    assert read_scalars(tmp_path, "a") == {"a": [(1, 1.0, 1.0), (3, 3.0, 3.0)]}
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        events, complete = read_events(path)
+        assert len(events) < 3 and complete == (length in (0, len(whole) // 3, 2 * len(whole) // 3))
+    path.write_bytes(whole[:14] + bytes([255] * 8) + whole[22:])
+    assert read_events(path)[1] is False
+
+
+def test_folders_without_a_suite(bench, tmp_path):
+    """Runs that were started by hand; of two with the same seed the later complete one counts."""
+    steps = np.array([10, 20])
+    for seed, name, value in ((1, "x", 100.0), (2, "x", 110.0), (1, "y", 120.0)):
+        args = {"env_id": "CartPole-v1", "seed": seed, "exp_name": "mine"}
+        write_run(tmp_path / "runs" / name, args, np.array([1.0, value]), steps)
+    (tmp_path / "runs" / "y" / "half").mkdir()
+    (tmp_path / "runs" / "y" / "half" / "args.json").write_text(json.dumps(args | {"seed": 3}))
+    found = read(tmp_path / "runs")
+    assert sorted((record.seed, record.state) for record in found.records) == [(1, "done"), (2, "done"), (3, "failed")]
+    assert sorted(record.final for record in found.done) == [110.0, 120.0]
+    assert bench("report", "runs")[0] == 1 and "has no whole result.json" in (tmp_path / "report/report.md").read_text()
+
+
+def test_compare_gives_the_verdict(bench, tmp_path):
+    """My change against the original: two suites with a script of the same name."""
+    for name, skill in (("before", 0.3), ("after", 0.9)):
+        write_suite(tmp_path / name, {"dqn.py": skill, "other.py": 0.5}, ENV_IDS, 6)
+    code, out, _ = bench("compare", tmp_path / "before" / "runs" / "suite", tmp_path / "after" / "runs" / "suite")
+    first, second, _ = out.splitlines()
+    assert code == 0 and re.match(r"after/runs/suite: dqn.py is better than before/runs/suite: dqn.py: ", first)
+    assert "after/runs/suite: other.py" in second and "No evidence" in second
+    a, b = (read(tmp_path / name / "runs" / "suite") for name in ("before", "after"))
+    b.records = [record for record in b.records if record.label == "dqn.py"]
+    a.records = [record for record in a.records if record.label == "other.py"]
+    assert side_by_side(a, b, "a", "b")[1] == [("b: dqn.py", "a: other.py")]
+
+
+def test_sweeps_have_a_panel_for_each_argument(bench, tmp_path):
+    suite = {"arguments": {"gamma": 0.9, "batch": 32}, "sweeps": {"gamma": [0.8, 0.9, 0.99], "batch": [32, 64]}}
+    write_suite(tmp_path, {"a.py": 0.5}, {"CartPole-v1": (20.0, 500.0)}, 5, suite=suite)
+    code, out, _ = bench("report", "suite")
+    assert code == 0 and len(out.splitlines()) == 3 + 1, "every variant against the base, and no other pair"
+    assert all("and a.py at 5 seeds" in line or "than a.py:" in line for line in out.splitlines()[:3])
+    assert (tmp_path / "report" / "figures" / "sweeps.svg").exists()
+
+
+def test_a_report_that_cannot_be_written(bench, tmp_path):
+    write_suite(tmp_path, {"a.py": 0.5}, {"CartPole-v1": (20.0, 500.0)}, 2)
+    (tmp_path / "report").write_text("a file")
+    code, _, err = bench("report", "suite")
+    assert (code == 2 and err == "error: cannot write report: File exists\n") or "Not a directory" in err
+    assert (tmp_path / "report").read_text() == "a file"
+
+
+NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$\\frac{x$", "$x", "a|b*c_d`e", "{{ 7*7 }}",
+         "_hidden", "](javascript:alert(1))", "a\nb", "%s")  # fmt: skip
+
+
+def test_names_are_not_html_or_markdown_or_mathematics(bench, tmp_path):
+    """As environments, contenders, arguments, and in the log of a run that failed."""
+    steps = np.array([10, 20, 30])
+    for i, name in enumerate(NASTY):
+        for seed in (1, 2):
+            args = {"env_id": NASTY[0], "seed": seed, "exp_name": name, "note": f"{name}{i}", "commit": NASTY[1]}
+            write_run(tmp_path / "runs" / f"{i}", args, np.array([1.0, 2.0, seed + i]), steps)
+        args = {"env_id": name, "seed": 1, "exp_name": NASTY[1]}
+        write_run(tmp_path / "runs" / f"env{i}", args, np.array([1.0, 2.0, 3.0]), steps)
+    assert bench("report", "runs")[0] == 0
+    page = Page(tmp_path / "report" / "index.html")
+    assert {tag for tag, _ in page.tags} <= set(
+        "html head meta link title style body header h1 h2 p nav a main section ul li figure img div".split()
+        + "table thead tbody tr th td small br details summary pre".split()
+    )
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert all(name in page.text for name in NASTY if "\n" not in name), "as they are"
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "<script" not in text and "<img" not in text and not re.search(r"(?<!\\)\]\(javascript", text)
+    assert markdown("a|b_c _d_ <x>\ny") == "a\\|b_c \\_d\\_ &lt;x&gt; (y)"
+
+
+def test_the_smoke_suite_runs_and_is_reported(tmp_path):
+    """What a fresh clone does first; with fewer seeds here."""
+    for arguments in (("run", "--suite", "smoke", "--num-seeds", "1", "--workers", "2"), ("report", "smoke")):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark", *arguments], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 runs: 4 done" in Page(tmp_path / "report" / "index.html").text
+
+
+def test_a_thousand_runs_in_a_minute_and_two_gigabytes(tmp_path):
+    """Five contenders, five environments, forty seeds; each with 5,000 scalars beside those of the evaluations.
+
+    The minute is one of CPU time, which is what the report takes where nothing else runs.
+    """
+    env_ids = ENV_IDS | {"MountainCar-v0": (-200, -100), "LunarLander-v3": (-200, 250), "Pendulum-v1": (-1230, -150)}
+    write_suite(tmp_path, {f"{name}.py": 0.5 for name in "abcde"}, env_ids, 40, more=2500)
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark", "report", "runs/suite"], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds, gigabytes = time.monotonic() - started, usage.ru_maxrss / 2**20
+    print(f"{seconds:.1f} s, {usage.ru_utime + usage.ru_stime:.1f} s of CPU, {gigabytes:.2f} GiB")
+    assert process.returncode == 0 and len(rows(tmp_path / "report" / "finals.csv")) == 1000
+    assert usage.ru_utime + usage.ru_stime < 60 and gigabytes < 2
+
+
+@pytest.fixture
+def browser():
+    """Headless Chromium through Selenium, with its console and its requests logged."""
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
+        if os.environ.get("CI"):
+            pytest.fail("CI must have chromium and chromium-driver")
+        pytest.skip("needs chromium and chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--window-size=1150,900",
+    ):
+        options.add_argument(flag)
+    options.binary_location = shutil.which("chromium")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def test_the_page_in_a_browser(bench, tmp_path, browser):
+    """No errors on the console, no requests, every figure has a size and fits, and the page is not empty."""
+    write_suite(tmp_path, {"good.py": 0.9, "<script>alert(1)<script>.py": 0.4}, ENV_IDS, 6)
+    write_script(tmp_path)
+    assert bench("report", "suite")[0] == 0
+    browser.get((tmp_path / "report" / "index.html").as_uri())
+    assert browser.get_log("browser") == []
+    requests = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in requests if m["method"] == "Network.requestWillBeSent"]
+    assert urls and all(url.startswith(("file:", "data:")) for url in urls)
+    images = browser.execute_script(
+        "return [...document.images].map(i => [i.alt, i.complete, i.naturalWidth, i.width, i.height,"
+        " i.getBoundingClientRect().right])"
+    )
+    assert len(images) == len(FIGURES)
+    for alt, complete, natural, width, height, right in images:
+        assert alt and complete and natural > 300 and width > 300 and height > 100 and right <= 1150
+    wide, visible = browser.execute_script("return [document.body.scrollWidth, innerWidth]")
+    assert wide <= visible, "nothing makes the page wider than the window"
+    browser.set_window_size(1150, browser.execute_script("return document.documentElement.scrollHeight"))
+    assert browser.save_screenshot(str(tmp_path / "page.png")) and (tmp_path / "page.png").stat().st_size > 50_000
+    assert "good.py is better than <script>alert(1)<script>.py" in browser.find_element("tag name", "body").text
