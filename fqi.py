@@ -432,6 +432,7 @@ def train(args: Args) -> Path:
     """Collects or loads the data, iterates, evaluates, and returns the run folder. Raises BadInput and OSError."""
     check(args)
     warnings.filterwarnings("ignore", category=ConvergenceWarning)  # of the MLP: a few epochs an iteration are meant
+    warnings.filterwarnings("ignore", message="n_components > n_samples")  # with little data there are fewer Gaussians
     rng = np.random.default_rng(args.seed)
     with closing(make_env(args)) as env:
         obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
