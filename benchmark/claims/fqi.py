@@ -68,7 +68,7 @@ def main() -> None:
         print(f"{name:18} {mean:6.1f} ({low:5.1f} to {high:5.1f})  {last:18.1f}", end="")
         print(f"  {(best >= 450).sum():5} of {len(best)}  {np.median([result['seconds'] for result in results]):7.0f}")
     axes.set(title="CartPole-v1 from 50,000 random transitions", xlabel="iteration", ylabel="greedy return")
-    axes.legend()
+    figure.legend(loc="outside right upper")
     axes.grid(alpha=0.3)
     args.output.mkdir(parents=True, exist_ok=True)
     write_table(rows, args.output / "fqi.csv")
