@@ -24,7 +24,8 @@ of the tree, and cpprb, which is written in C++ (`pip install cpprb`; it is left
 
 **fqi**: 50 iterations of fitted Q iteration with 30 nearest neighbours on the same 50,000 random transitions of
 CartPole-v1, by fqi.py and by the unchanged functions of araffin's tutorial, from a checkout of
-github.com/araffin/rlss23-dqn-tutorial. Both have the action in the input; evaluations are not timed.
+github.com/araffin/rlss23-dqn-tutorial. Ours has a model for each action, its default; there the action is a part of the
+input. Evaluations are not timed.
 
 **tabular**: steps of tabular_q.py on FrozenLake-v1, with its evaluations and its log, and of the bare environment with
 random actions.
@@ -290,7 +291,7 @@ def neighbors(args: Args) -> None:
 
     def ours() -> float:
         start = time.perf_counter()
-        q = fqi.QFunction(fqi.make_regressor("k_neighbors", seed=1), 2, "one_hot")
+        q = fqi.QFunction(fqi.make_regressor("k_neighbors", seed=1), 2, "per_action")
         next_q = np.zeros((len(data.reward), 2))
         for _ in range(iterations):
             q.fit(data, fqi.td_target(next_q, data.reward, data.terminated, gamma))
