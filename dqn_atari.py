@@ -589,8 +589,7 @@ def load_checkpoint(args: Args) -> tuple[Args, dict]:
     for name, value in own.items():
         if value != stored.get(name):
             raise BadInput(f"{run_dir}/checkpoint.pt is of another run, with {name} {value}, not {stored.get(name)}")
-    paths = {"runs_dir": Path(own["runs_dir"]), "resume": run_dir}
-    return Args(**own | paths), saved
+    return Args(**own | {"runs_dir": Path(own["runs_dir"])}), saved
 
 
 def train(args: Args) -> Path:
