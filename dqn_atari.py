@@ -135,7 +135,7 @@ class Args:
     noop_max: int | None = None
     """games begin with fewer than so many frames without action, at random (default: nature 30, machado 0)"""
     fire_reset: bool | None = None
-    """press fire at the start of a game, where the game has it (default: nature yes, machado no)"""
+    """press fire at a game's start; after a lost life the agent has to (default: nature yes, machado no)"""
     frame_skip: int = 4
     """frames for which an action is repeated"""
     max_frames: int = 108_000
@@ -277,7 +277,7 @@ class QNetwork(nn.Sequential):
         return super().forward(x / 255)  # pixels are scaled here and nowhere else
 
     @torch.inference_mode()
-    def numpy(self, obs: np.ndarray) -> np.ndarray:
+    def q_values(self, obs: np.ndarray) -> np.ndarray:
         """The same from NumPy to NumPy, without gradient."""
         device = next(self.parameters()).device
         return self(to_device(torch.from_numpy(obs), device)).cpu().numpy()
@@ -634,6 +634,7 @@ def train(args: Args) -> Path:
             tensor.copy_(saved["tensors"][name])
         first_step, updates, best_return, best_step, seconds, buffer.added = saved["numbers"]["counters"]
         rng.bit_generator.state = saved["numbers"]["rng"]
+        torch.set_rng_state(saved["numbers"]["torch_rng"])
         # TensorBoard drops what the ended process logged after the checkpoint.
         SummaryWriter(run_dir, purge_step=first_step + 1).close()
         del saved  # and with it the file that is mapped
@@ -648,21 +649,24 @@ def train(args: Args) -> Path:
     exploration_steps = args.exploration_fraction * args.total_timesteps
     start_time = time.time() - seconds
     with closing(env), open_log(args, run_dir) as log:
-        obs, info = env.reset(seed=game_seeds(args.num_envs, args.seed, first_step))
-        ended, lives = np.zeros(args.num_envs, np.bool_), info["lives"]
-        episodic_return, episodic_length = np.zeros((2, args.num_envs))
+        games_begin = first_step
+
+        def due(every: int) -> bool:
+            return global_step // every > step_before // every
+
         progress = tqdm(total=args.total_timesteps, initial=first_step, unit="step", disable=None)
         for global_step in range(first_step + args.num_envs, args.total_timesteps + args.num_envs, args.num_envs):
             step_before = global_step - args.num_envs
-
-            def due(every: int, now: int = global_step, before: int = step_before) -> bool:
-                return now // every > before // every
+            if step_before == games_begin:  # at the start, and behind every checkpoint
+                obs, info = env.reset(seed=game_seeds(args.num_envs, args.seed, step_before))
+                ended, lives = np.zeros(args.num_envs, np.bool_), info["lives"]
+                episodic_return, episodic_length = np.zeros((2, args.num_envs))
 
             # Act: in each game at random with probability ε, else greedily.
             epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, step_before)
             explore, action = rng.random(args.num_envs) < epsilon, rng.integers(num_actions, size=args.num_envs)
             if not explore.all():
-                action = np.where(explore, action, q_network.numpy(obs).argmax(axis=1))
+                action = np.where(explore, action, q_network.q_values(obs).argmax(axis=1))
             env.send(action)
 
             # Learn, while the emulators are at work: from what was stored before, as often as with one game.
@@ -695,7 +699,7 @@ def train(args: Args) -> Path:
                 metrics |= {"charts/epsilon": epsilon, "charts/frames": global_step * args.frame_skip}
                 log(metrics | {"charts/SPS": global_step / (time.time() - start_time)}, global_step)
             if due(args.eval_frequency) or global_step >= args.total_timesteps:
-                returns, metrics = evaluate(args, q_network.numpy, video_folder, f"step-{global_step}")
+                returns, metrics = evaluate(args, q_network.q_values, video_folder, f"step-{global_step}")
                 log(metrics, global_step)
                 line = "step {:,}: return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
                 progress.write(line.format(global_step, *metrics.values()))
@@ -709,11 +713,9 @@ def train(args: Args) -> Path:
                 nothing = np.zeros(args.num_envs)
                 buffer.add(obs, nothing, nothing, nothing, final=True)
                 counters = global_step, updates, best_return, best_step, time.time() - start_time, buffer.added
-                numbers = {"counters": counters, "rng": rng.bit_generator.state}
+                numbers = {"counters": counters, "rng": rng.bit_generator.state, "torch_rng": torch.get_rng_state()}
                 save_checkpoint(run_dir, args, tensors, numbers)
-                obs, info = env.reset(seed=game_seeds(args.num_envs, args.seed, global_step))
-                ended, lives = np.zeros(args.num_envs, np.bool_), info["lives"]
-                episodic_return, episodic_length = np.zeros((2, args.num_envs))
+                games_begin = global_step
         progress.close()
         if args.save_model:
             torch.save(q_network.state_dict(), run_dir / "model.pt")
@@ -752,7 +754,7 @@ def play(args: Args) -> None:
         reason = str(error).splitlines()[0]
         raise BadInput(f"{args.evaluate} does not hold weights for {args.env_id}: {reason}") from error
     video_folder = args.evaluate.parent / "videos" if args.capture_video else None
-    returns, _ = evaluate(args, q_network.to(device).numpy, video_folder)
+    returns, _ = evaluate(args, q_network.to(device).q_values, video_folder)
     print(f"{args.env_id}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} games")
 
 

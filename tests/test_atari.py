@@ -113,7 +113,7 @@ def test_a_known_frame_gives_known_network_input():
     obs = np.zeros((1, 4, 84, 84), np.uint8)
     obs[0, 1, 2, :3] = 0, 51, 255
     q = network(torch.from_numpy(obs))
-    assert np.allclose(network.numpy(obs), q.detach().numpy())
+    assert np.allclose(network.q_values(obs), q.detach().numpy())
     for x in seen:
         assert x.dtype == torch.float32 and x.shape == (1, 4, 84, 84)
         assert x[0, 1, 2, :3].tolist() == pytest.approx(
@@ -475,6 +475,44 @@ def test_weights_move_and_the_same_seed_is_equal_to_the_bit(small, spy, num_envs
 def test_seeds_of_games_differ_between_games_runs_and_checkpoints():
     seeds = np.concatenate([dqn_atari.game_seeds(4, seed, step) for seed in (1, 2) for step in (0, 100)])
     assert len(set(seeds)) == 16 and seeds.min() >= 0
+
+
+def learn(device, compile=False):
+    """The loss and the weights after three updates from 40 numbered frames, the buffer being on the device as well."""
+    torch.manual_seed(1)
+    args, rng = Args(batch_size=8, gamma=0.9), np.random.default_rng(1)
+    buffer = ReplayBuffer(40, 1, device)
+    for number in range(1, 41):
+        add(buffer, number, action=number % 3, reward=number % 2, final=number % 9 == 0)
+    networks = [dqn_atari.QNetwork(3).to(device) for _ in range(2)]
+    vector, target_vector = map(dqn_atari.as_vector, networks)
+    moments = [[torch.zeros_like(vector)], [torch.zeros_like(vector)], [torch.zeros((), device=device)]]
+    update = torch.compile(dqn_atari.loss_and_gradient, fullgraph=True) if compile else dqn_atari.loss_and_gradient
+    for _ in range(3):
+        batch = buffer.sample(args.batch_size, rng, device)
+        loss, _, gradient = update(*networks, batch, args)
+        dqn_atari.adam_step(vector, gradient, moments, 1e-3)
+        dqn_atari.update_target(target_vector, vector, 0.5)
+        if device.type == "cuda":  # from the second update on, nothing may make the CPU wait
+            torch.cuda.set_sync_debug_mode("error")
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("default")
+    return loss.item(), vector.cpu()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_update_on_the_gpu_never_waits_and_is_that_of_the_cpu():
+    (loss, vector), (expected_loss, expected) = learn(torch.device("cuda")), learn(CPU)
+    assert loss == pytest.approx(expected_loss, rel=1e-2)
+    assert (vector - expected).abs().max() < 1e-2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compile", [False, True])
+def test_whole_run_on_the_gpu(small, spy, compile):
+    buffers = spy("ReplayBuffer", dqn_atari)
+    run_dir = train(small(cuda=True, num_envs=2, checkpoint_frequency=150, compile=compile))
+    assert result(run_dir)["updates"] == 50 and buffers[0][1].frames.is_cuda
 
 
 class Catch:
