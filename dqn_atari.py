@@ -1,6 +1,6 @@
 """DQN on Atari: from pixels, with a convolutional network, a million frames in memory, on the GPU if there is one.
 
-The algorithm is that of dqn.py, `td_target` and `loss_and_gradient` are the same text. New is what pixels ask for:
+The algorithm is that of dqn.py: `td_target` and `loss_and_gradient` are the same text. New is what pixels ask for:
 
 - An action is repeated for four frames, and the agent sees the maximum of the last two, because the console draws some
   objects only in every other frame; grey, 84x84. Four such pictures in a row are one observation, so that movement
@@ -17,8 +17,8 @@ protocol as much as on the algorithm; the two common ones are `--protocol nature
 `--protocol machado`, after Machado et al. (2018), "Revisiting the Arcade Learning Environment", as in Dopamine. A flag
 such as `--noop-max 10` overrides that one part of the protocol.
 
-A step is an action of the agent in one game, and so four frames. With several games, everything that is said
-in steps counts those of all games, and there are as many updates a step as with one.
+A step is an action of the agent in one game, and so four frames. With several games, whatever is said in steps counts
+those of all games: there are as many updates a step as with one.
 
     python dqn_atari.py --env-id ALE/Pong-v5
     python dqn_atari.py --env-id BreakoutNoFrameskip-v4 --num-envs 8 --checkpoint-frequency 250000
@@ -448,7 +448,7 @@ def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, v
     steps, max_q, video = [], [], []  # steps: what the loops below need of each
     with closing(make_env(args, num_games)) as env:
         num_actions = int(env.single_action_space.n)
-        obs, info = env.reset(seed=game_seeds(num_games, args.seed, 1_000_000))
+        obs, info = env.reset(seed=game_seeds(num_games, args.seed + 1_000_000))
         running, lives = np.ones(num_games, np.bool_), info["lives"]
         while running.any():
             q = q_values(obs)  # (num_games, num_actions)
