@@ -64,7 +64,11 @@ LADDER = (
         differs=("Args", "check", "Batch", "SumTree", "ReplayBuffer", "loss_and_gradient", "train"),
         most_lines=110,
     ),
-    Rung("dqn_atari.py", "pixels, frame skipping, a convolutional network, the GPU"),
+    Rung(
+        "dqn_atari.py",
+        "pixels, frame skipping, a convolutional network, the GPU",
+        differs=tuple("imports Args check make_env QNetwork Batch ReplayBuffer evaluate train play".split()),
+    ),
 )
 HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())
 DQN_FAMILY = tuple(rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent))

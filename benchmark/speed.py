@@ -7,6 +7,9 @@
     python -m benchmark.speed --what replay
     python -m benchmark.speed --what fqi --tutorial ~/rlss23-dqn-tutorial
     python -m benchmark.speed --what harness
+    python -m benchmark.speed --what atari --steps 5000 --skip 2000 --cleanrl FOLDER --cleanrl-python PYTHON
+    python -m benchmark.speed --what atari-env
+    python -m benchmark.speed --what atari-replay --replay-sizes 100000 1000000
 
 **peers**: steps per second of dqn.py in steady state. The work is CleanRL's: CartPole-v1, network 120-84, batch 128,
 Adam at 2.5e-4, mean squared error, no clipping, target copied every 500 steps, ε fixed at 0.05 so that nearly every
@@ -32,6 +35,15 @@ random actions.
 
 **harness**: eight runs of dqn.py, `steps` each, by `python -m benchmark run` with one worker and with two, and started
 one after the other without it: the throughput of a second worker, and the seconds that the harness adds to a run.
+
+**atari**: dqn_atari.py on Pong in steady state, with one game and with eight, and CleanRL's unchanged dqn_atari.py:
+batch 32, one update every 4 steps, ε fixed at 0.05. Nothing is tied to a core, and each has its default threads.
+
+**atari-env**: the environment alone, random actions on Pong: what dqn_atari.py makes, against the wrappers of CleanRL's
+dqn_atari.py (Stable-Baselines3's, from which CleanRL has them, and Gymnasium's, in a SyncVectorEnv of one).
+
+**atari-replay**: resident memory of a transition and the time to draw 32, in dqn_atari.py and in a buffer that keeps
+whole stacks, and next_obs as the row after it, as CleanRL's does. What does not fit in memory is left out.
 """
 
 import importlib.util
@@ -55,6 +67,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
+import dqn_atari
 import fqi
 import per_dqn
 from benchmark.ladder import DQN_FAMILY
@@ -63,7 +76,9 @@ from benchmark.runs import ROOT, read_scalars, run_script
 
 @dataclass
 class Args:
-    what: Literal["peers", "rungs", "replay", "fqi", "tabular", "harness"] = "peers"
+    what: Literal["peers", "rungs", "replay", "fqi", "tabular", "harness", "atari", "atari-env", "atari-replay"] = (
+        "peers"
+    )
     """what to time"""
     train_frequencies: tuple[int, ...] = (10, 1)
     """environment steps between updates, one table for each"""
@@ -81,6 +96,8 @@ class Args:
     """Python with the packages that CleanRL pins"""
     tutorial: Path | None = None
     """folder of a checkout of araffin's tutorial"""
+    replay_sizes: tuple[int, ...] = (100_000,)
+    """transitions in the buffers of atari-replay"""
 
 
 def ours(args: Args, train_frequency: int, script: str = "dqn.py", compile: bool = False) -> float:
@@ -134,10 +151,15 @@ model.learn({args.steps}, callback=Clock())
 
 
 def cleanrl(args: Args, train_frequency: int) -> float:
-    """Microseconds a step of CleanRL's dqn.py, from the moments at which it prints its SPS, every 100 steps."""
+    """Microseconds a step of CleanRL's dqn.py."""
     flags = f"--start-e 0.05 --learning-starts 1000 --train-frequency {train_frequency} --total-timesteps {args.steps}"
-    command = [str(args.cleanrl_python), "-u", str(args.cleanrl / "cleanrl" / "dqn.py"), *flags.split()]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(args.cleanrl)}
+    return cleanrl_clocks(args, "dqn.py", flags, os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def cleanrl_clocks(args: Args, script: str, flags: str, env: dict[str, str]) -> float:
+    """Microseconds a step of one of CleanRL's scripts, from the moments at which it prints its SPS, every 100 steps."""
+    command = [str(args.cleanrl_python), "-u", str(args.cleanrl / "cleanrl" / script), *flags.split()]
+    env = env | {"PYTHONPATH": str(args.cleanrl)}
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True)
         clocks = [time.perf_counter() for line in process.stdout if line.startswith("SPS")]  # steps 1100, 1200, ...
@@ -374,14 +396,128 @@ def harness(args: Args) -> None:
     print(f"the harness adds {statistics.median(added):.2f} s to a run ({min(added):.2f}, {max(added):.2f})")
 
 
+ATARI = {"learning_starts": 1_000, "start_e": 0.05, "end_e": 0.05, "buffer_size": 10_000}
+
+
+def ours_atari(args: Args, num_envs: int) -> float:
+    """Microseconds a step of dqn_atari.py, from the clock of its TensorBoard events."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ATARI | {"total_timesteps": args.steps, "num_envs": num_envs, "cuda": False}
+        # The evaluation comes behind what is timed: one short game.
+        flags |= {"eval_frequency": args.steps, "eval_episodes": 1, "max_frames": 2_000, "compile": args.compile}
+        run_dir = run_script("dqn_atari.py", Path(folder), env_id="PongNoFrameskip-v4", **flags)
+        clocks = [(step, clock) for step, _, clock in read_scalars(run_dir)["losses/td_loss"] if step >= args.skip]
+    (first, begin), *_, (last, end) = clocks
+    return (end - begin) / (last - first) * 1e6
+
+
+def cleanrl_atari(args: Args) -> float:
+    """Microseconds a step of CleanRL's dqn_atari.py."""
+    flags = ATARI | {"total-timesteps": args.steps, "env-id": "PongNoFrameskip-v4"}
+    line = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in flags.items())
+    return cleanrl_clocks(args, "dqn_atari.py", f"{line} --no-cuda", dict(os.environ))
+
+
+def atari(args: Args) -> None:
+    """Times dqn_atari.py and CleanRL's."""
+    programs = {f"dqn_atari.py, {n} game{'s' * (n > 1)}": partial(ours_atari, args, n) for n in (1, 8)}
+    mine = list(programs)
+    if args.cleanrl:
+        programs["CleanRL"] = partial(cleanrl_atari, args)
+    title = "a step of DQN on Pong"
+    report(in_turns(programs, args.repeats, title), title, mine)
+
+
+def cleanrl_wrappers() -> gym.Env:
+    """Pong as CleanRL's dqn_atari.py wraps it."""
+    from stable_baselines3.common import atari_wrappers
+
+    env = gym.make("ale_py:PongNoFrameskip-v4")
+    env = gym.wrappers.RecordEpisodeStatistics(env)
+    env = atari_wrappers.NoopResetEnv(env, noop_max=30)
+    env = atari_wrappers.MaxAndSkipEnv(env, skip=4)
+    env = atari_wrappers.EpisodicLifeEnv(env)
+    env = atari_wrappers.FireResetEnv(env)
+    env = atari_wrappers.ClipRewardEnv(env)
+    env = gym.wrappers.ResizeObservation(env, (84, 84))
+    env = gym.wrappers.GrayscaleObservation(env)
+    return gym.wrappers.FrameStackObservation(env, 4)
+
+
+def atari_env(args: Args) -> None:
+    """Times the environment alone."""
+    ours = dqn_atari.with_protocol(dqn_atari.Args(env_id="PongNoFrameskip-v4"))
+    envs = {f"dqn_atari.py, {n} game{'s' * (n > 1)}": dqn_atari.make_env(ours, n) for n in (1, 8)}
+    mine = list(envs)
+    envs["CleanRL's wrappers"] = gym.vector.SyncVectorEnv([cleanrl_wrappers])
+
+    def microseconds(env: gym.vector.VectorEnv) -> float:
+        n, rng = env.num_envs, np.random.default_rng(1)
+        env.reset(seed=1)
+        begin = time.perf_counter()
+        for _ in range(args.steps // n):
+            env.step(rng.integers(6, size=n))
+        return (time.perf_counter() - begin) / (args.steps // n * n) * 1e6
+
+    title = "a step of Pong alone"
+    report(in_turns({name: partial(microseconds, env) for name, env in envs.items()}, args.repeats, title), title, mine)
+
+
+class StackBuffer:
+    """A replay buffer with whole stacks; next_obs is the stack of the row after it."""
+
+    def __init__(self, capacity: int):
+        self.obs = np.zeros((capacity, 4, 84, 84), np.uint8)
+        self.others = [np.zeros(capacity, dtype) for dtype in (np.int64, np.float32, np.float32)]
+        self.capacity, self.added = capacity, 0
+
+    def add(self, obs, action, reward, terminated, final):
+        i = self.added % self.capacity
+        for array, value in zip((self.obs, *self.others), (obs, action, reward, terminated), strict=True):
+            array[i] = value[0]
+        self.added += 1
+
+    def sample(self, batch_size: int, rng: np.random.Generator, device: torch.device):
+        i = rng.integers(self.capacity - 1, size=batch_size)
+        arrays = self.obs[i], self.obs[i + 1], *(array[i] for array in self.others)
+        return [torch.from_numpy(array).to(device) for array in arrays]
+
+
+def atari_replay(args: Args) -> None:
+    """Resident bytes of a transition, and the time to draw 32."""
+    cpu, rng = torch.device("cpu"), np.random.default_rng(1)
+    kinds = {
+        "dqn_atari.py": (lambda size: dqn_atari.ReplayBuffer(size, 1, cpu), 7_100),
+        "stacks": (StackBuffer, 28_300),
+    }
+    obs, zero = rng.integers(256, size=(1, 4, 84, 84), dtype=np.uint8), np.zeros(1, np.int64)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    for size in args.replay_sizes:
+        for name, (kind, each) in kinds.items():
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            if size * each > free:
+                print(f"{name}: {size:,} transitions need {size * each / 2**30:.1f} GiB, {free / 2**30:.1f} are free")
+                continue
+            before, buffer = resident(), kind(size)
+            for t in tqdm(range(size), desc=f"{name}: adding {size:,}"):
+                buffer.add(obs, zero, zero, zero, np.array([t % 1_000 == 999]))
+            memory = (resident() - before) / size
+            times = [median_time(lambda buffer=buffer: buffer.sample(32, rng, cpu), 300) for _ in range(args.repeats)]
+            line = f"{name}, {size:,} transitions: {memory:,.0f} bytes each, sampling 32 takes"
+            print(f"{line} {statistics.median(times):.0f} µs ({min(times):.0f}, {max(times):.0f})")
+            del buffer
+
+
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
-    if args.what == "harness":
-        harness(args)
-        return
-    if hasattr(os, "sched_setaffinity"):
+    others = {"replay": replay, "fqi": neighbors, "tabular": tabular, "harness": harness}
+    others |= {"atari": atari, "atari-env": atari_env, "atari-replay": atari_replay}
+    if hasattr(os, "sched_setaffinity") and args.what not in ("harness", "atari", "atari-env", "atari-replay"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    {"replay": replay, "fqi": neighbors, "tabular": tabular}.get(args.what, steps)(args)
+    others.get(args.what, steps)(args)
 
 
 if __name__ == "__main__":

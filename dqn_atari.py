@@ -1,0 +1,780 @@
+"""DQN on Atari: from pixels, with a convolutional network, a million frames in memory, on the GPU if there is one.
+
+The algorithm is that of dqn.py: `td_target` and `loss_and_gradient` are the same text. New is what pixels ask for:
+
+- An action is repeated for four frames, and the agent sees the maximum of the last two, because the console draws some
+  objects only in every other frame; grey, 84x84. Four such pictures in a row are one observation, so that movement
+  can be seen. ale-py's AtariVectorEnv does all this in C++, for several games at once.
+- Rewards are clipped to -1, 0 and 1 for learning, so that one learning rate suits all games. What is logged as
+  return is the raw score of the whole game.
+- The replay buffer keeps every picture once, and puts the stacks of four together when it draws them.
+
+    y = r                               if s' is terminal
+    y = r + γ max_a' Q_target(s', a')   otherwise
+
+Mnih et al. (2015), "Human-level control through deep reinforcement learning", Nature 518. Scores depend on the
+protocol as much as on the algorithm; the two common ones are `--protocol nature`, as in that paper and in CleanRL, and
+`--protocol machado`, after Machado et al. (2018), "Revisiting the Arcade Learning Environment", as in Dopamine. A flag
+such as `--noop-max 10` overrides that one part of the protocol.
+
+A step is an action of the agent in one game, and so four frames. With several games, whatever is said in steps counts
+those of all games: there are as many updates a step as with one.
+
+    python dqn_atari.py --env-id ALE/Pong-v5
+    python dqn_atari.py --env-id BreakoutNoFrameskip-v4 --num-envs 8 --checkpoint-frequency 250000
+    python dqn_atari.py --resume runs/RUN
+    python dqn_atari.py --env-id ALE/Pong-v5 --evaluate runs/RUN/model.pt --capture-video
+"""
+
+import difflib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import pickle
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+import tyro
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.optim.adam import adam
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+PROTOCOLS = {
+    "nature": {
+        "repeat_action_probability": 0.0,
+        "terminal_on_life_loss": True,
+        "noop_max": 30,
+        "fire_reset": True,
+        "eval_epsilon": 0.05,
+    },
+    "machado": {
+        "repeat_action_probability": 0.25,
+        "terminal_on_life_loss": False,
+        "noop_max": 0,
+        "fire_reset": False,
+        "eval_epsilon": 0.001,
+    },
+}
+
+# Mean scores of random play and of a human tester: Wang et al. (2016), as in DQN Zoo's atari_data.py.
+RANDOM_AND_HUMAN = """alien 227.8 7127.7 amidar 5.8 1719.5 assault 222.4 742.0 asterix 210.0 8503.3
+asteroids 719.1 47388.7 atlantis 12850.0 29028.1 bank_heist 14.2 753.1 battle_zone 2360.0 37187.5
+beam_rider 363.9 16926.5 berzerk 123.7 2630.4 bowling 23.1 160.7 boxing 0.1 12.1 breakout 1.7 30.5
+centipede 2090.9 12017.0 chopper_command 811.0 7387.8 crazy_climber 10780.5 35829.4 defender 2874.5 18688.9
+demon_attack 152.1 1971.0 double_dunk -18.6 -16.4 enduro 0.0 860.5 fishing_derby -91.7 -38.7 freeway 0.0 29.6
+frostbite 65.2 4334.7 gopher 257.6 2412.5 gravitar 173.0 3351.4 hero 1027.0 30826.4 ice_hockey -11.2 0.9
+jamesbond 29.0 302.8 kangaroo 52.0 3035.0 krull 1598.0 2665.5 kung_fu_master 258.5 22736.3
+montezuma_revenge 0.0 4753.3 ms_pacman 307.3 6951.6 name_this_game 2292.3 8049.0 phoenix 761.4 7242.6
+pitfall -229.4 6463.7 pong -20.7 14.6 private_eye 24.9 69571.3 qbert 163.9 13455.0 riverraid 1338.5 17118.0
+road_runner 11.5 7845.0 robotank 2.2 11.9 seaquest 68.4 42054.7 skiing -17098.1 -4336.9 solaris 1236.3 12326.7
+space_invaders 148.0 1668.7 star_gunner 664.0 10250.0 surround -10.0 6.5 tennis -23.8 -8.3
+time_pilot 3568.0 5229.2 tutankham 11.4 167.6 up_n_down 533.4 11693.2 venture 0.0 1187.5
+video_pinball 16256.9 17667.9 wizard_of_wor 563.5 4756.5 yars_revenge 3092.9 54576.9 zaxxon 32.5 9173.3""".split()
+
+
+@dataclass
+class Args:
+    exp_name: str = Path(__file__).stem
+    """name of the experiment, a part of the run folder's name"""
+    seed: int = 1
+    """seed of weights, exploration, replay and environment"""
+    cuda: bool = torch.cuda.is_available()
+    """learn on the GPU (default: if there is one)"""
+    compile: bool = False
+    """compile the update with torch.compile: slow to start, then faster"""
+    num_threads: int = min(4, os.cpu_count() or 1)
+    """CPU threads of PyTorch (default: one for each core, at most 4)"""
+    track: bool = False
+    """log to Weights & Biases too, not to TensorBoard alone"""
+    wandb_project_name: str = "qladder"
+    """project in Weights & Biases"""
+    wandb_entity: str | None = None
+    """team in Weights & Biases"""
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None
+    """offline runs are uploaded later with `wandb sync` (default: WANDB_MODE, else online)"""
+    capture_video: bool = False
+    """record what the agent sees in the first game of every evaluation as mp4"""
+    save_model: bool = False
+    """keep the final weights (model.pt) and the best evaluated ones (best_model.pt)"""
+    checkpoint_frequency: int = 0
+    """steps between checkpoints, which cut off the games under way (0: none; one is as large as the replay buffer)"""
+    resume: Path | None = None
+    """run folder to go on with, from its last checkpoint and with its arguments; no other flag is allowed beside it"""
+    evaluate: Path | None = None
+    """load these weights and only play"""
+    runs_dir: Path = Path("runs")
+    """where the run folder is made"""
+
+    env_id: str = "BreakoutNoFrameskip-v4"
+    """Atari game, as ALE/Breakout-v5 or, with the same meaning, BreakoutNoFrameskip-v4: the protocol says the rest"""
+    num_envs: int = 1
+    """games played in parallel"""
+    protocol: Literal["nature", "machado"] = "nature"
+    """nature: no sticky actions, a lost life ends the learner's episode, random no-ops; machado: sticky, whole games"""
+    repeat_action_probability: float | None = None
+    """probability with which a frame repeats the last action, "sticky" (default: nature 0, machado 0.25)"""
+    terminal_on_life_loss: bool | None = None
+    """a lost life is terminal for the learner, while the game goes on (default: nature yes, machado no)"""
+    noop_max: int | None = None
+    """games begin with fewer than so many frames without action, at random (default: nature 30, machado 0)"""
+    fire_reset: bool | None = None
+    """press fire at a game's start; after a lost life the agent has to (default: nature yes, machado no)"""
+    frame_skip: int = 4
+    """frames for which an action is repeated"""
+    max_frames: int = 108_000
+    """games are truncated after so many frames (108,000: half an hour)"""
+    total_timesteps: int = 10_000_000
+    """steps to train for"""
+    learning_rate: float = 1e-4
+    """step size of Adam"""
+    buffer_size: int = 1_000_000
+    """steps kept in the replay buffer"""
+    gamma: float = 0.99
+    """discount factor γ"""
+    tau: float = 1.0
+    """fraction of the way to the online network in a target update (1: a copy)"""
+    target_network_frequency: int = 1_000
+    """steps between target updates"""
+    batch_size: int = 32
+    """transitions in an update"""
+    start_e: float = 1.0
+    """ε, the probability of a random action, at the start"""
+    end_e: float = 0.01
+    """ε at the end"""
+    exploration_fraction: float = 0.10
+    """fraction of total-timesteps in which ε falls"""
+    learning_starts: int = 80_000
+    """steps before the first update"""
+    train_frequency: int = 4
+    """steps between updates"""
+    loss: Literal["mse", "huber"] = "mse"
+    """loss of a TD error (huber: linear beyond 1)"""
+    max_grad_norm: float = 10.0
+    """longer gradients are scaled down to this norm (inf: never)"""
+    eval_frequency: int = 250_000
+    """steps between evaluations"""
+    eval_episodes: int = 10
+    """games in an evaluation, played in parallel"""
+    eval_epsilon: float | None = None
+    """ε in evaluations: without it the agent may wait for ever (default: nature 0.05, machado 0.001)"""
+
+
+class BadInput(ValueError):
+    """What was asked for cannot be done; the message is one sentence for the user."""
+
+
+def check(args: Args) -> None:
+    """Raises BadInput for the first argument that makes no sense."""
+    low = dict.fromkeys("total_timesteps batch_size train_frequency target_network_frequency eval_frequency".split(), 1)
+    low |= dict.fromkeys("num_envs num_threads eval_episodes frame_skip max_frames".split(), 1)
+    low |= dict.fromkeys("seed gamma start_e end_e eval_epsilon checkpoint_frequency noop_max".split(), 0)
+    low |= dict.fromkeys("learning_rate tau exploration_fraction max_grad_norm".split(), 1e-12)
+    low |= {"repeat_action_probability": 0, "learning_starts": 4 * args.num_envs, "buffer_size": 8 * args.num_envs}
+    high = dict.fromkeys("gamma tau start_e end_e eval_epsilon exploration_fraction".split(), 1)
+    high |= {"batch_size": args.buffer_size, "learning_starts": args.total_timesteps - 1}
+    high |= {"repeat_action_probability": 1, "seed": 2**31}
+    for name, least in low.items():
+        value, most = getattr(args, name), high.get(name, math.inf)
+        if value is not None and not least <= value <= most:
+            raise BadInput(f"--{name.replace('_', '-')} must be between {least:g} and {most:g}, not {value:g}")
+    if args.cuda and not torch.cuda.is_available():
+        raise BadInput("--cuda needs a GPU and a PyTorch built for it; this one finds none")
+    if args.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        raise BadInput("--compile needs a C++ compiler, such as g++")
+    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy")):
+        if wanted and not importlib.util.find_spec(package):
+            raise BadInput(f"{package} is missing: pip install {package}")
+
+
+def with_protocol(args: Args) -> Args:
+    """The arguments with what was left open (None) as the protocol has it."""
+    parts = PROTOCOLS[args.protocol].items()
+    return replace(args, **{name: value for name, value in parts if getattr(args, name) is None})
+
+
+def game_name(env_id: str) -> str:
+    """ALE/BeamRider-v5 or BeamRiderNoFrameskip-v4 -> beam_rider. Raises BadInput if there is no such game."""
+    try:
+        from ale_py import roms
+    except ImportError as error:
+        raise BadInput("Atari games need ale-py: pip install ale-py") from error
+    names = {}
+    for name in roms.get_all_rom_ids():
+        title = name.title().replace("_", "")
+        names |= {f"ALE/{title}-v5": name, f"{title}NoFrameskip-v4": name}
+    if env_id not in names:
+        near = difflib.get_close_matches(env_id, names)
+        hint = f"; nearest names: {', '.join(near)}" if near else ", whose names are such as ALE/Pong-v5"
+        raise BadInput(f"{env_id} is not an Atari game{hint}")
+    return names[env_id]
+
+
+def make_env(args: Args, num_envs: int) -> gym.vector.VectorEnv:
+    """num_envs games with observations (num_envs, 4, 84, 84) uint8, the newest frame last; black before a game's start.
+
+    The step after a game's end ignores its action and returns the first observation of the next game, with reward 0.
+    """
+    game = game_name(args.env_id)
+    from ale_py.vector_env import AtariVectorEnv
+
+    try:
+        return AtariVectorEnv(
+            game,
+            num_envs,
+            max_num_frames_per_episode=args.max_frames,
+            repeat_action_probability=args.repeat_action_probability,
+            frameskip=args.frame_skip,
+            noop_max=args.noop_max,
+            use_fire_reset=args.fire_reset,
+            reward_clipping=False,  # for the raw score; the learner clips by itself
+            episodic_life=False,  # it would begin a new game after every life
+        )
+    except (AssertionError, OSError, RuntimeError) as error:
+        raise BadInput(f"cannot make {args.env_id}: {error}") from error
+
+
+def game_seeds(num_envs: int, *key: int) -> np.ndarray:
+    """Seeds of num_envs games (num_envs,), others for every key."""
+    return np.random.SeedSequence(key).generate_state(num_envs).astype(np.int64) % 2**31
+
+
+class QNetwork(nn.Sequential):
+    """Q(s, ·) of a batch of observations: (B, 4, 84, 84) uint8 -> (B, num_actions). The network of the Nature paper."""
+
+    def __init__(self, num_actions: int):
+        super().__init__(
+            nn.Conv2d(4, 32, kernel_size=8, stride=4),  # -> (B, 32, 20, 20)
+            nn.ReLU(),
+            nn.Conv2d(32, 64, kernel_size=4, stride=2),  # -> (B, 64, 9, 9)
+            nn.ReLU(),
+            nn.Conv2d(64, 64, kernel_size=3),  # -> (B, 64, 7, 7)
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64 * 7 * 7, 512),
+            nn.ReLU(),
+            nn.Linear(512, num_actions),
+        )
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        x = obs.to(torch.float32, memory_format=torch.channels_last)  # the layout in which convolutions are fastest
+        return super().forward(x / 255)  # pixels are scaled here and nowhere else
+
+    @torch.inference_mode()
+    def q_values(self, obs: np.ndarray) -> np.ndarray:
+        """The same from NumPy to NumPy, without gradient."""
+        device = next(self.parameters()).device
+        return self(to_device(torch.from_numpy(obs), device)).cpu().numpy()
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device; on its way to a GPU the CPU does not wait for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if tensor.device.type != device.type else tensor
+
+
+class Batch(NamedTuple):
+    """B transitions. Not "done" but `terminated`: an episode cut off by a time limit would have gone on."""
+
+    obs: torch.Tensor  # (B, 4, 84, 84) uint8
+    action: torch.Tensor  # (B,) int64
+    reward: torch.Tensor  # (B,) float32, clipped
+    next_obs: torch.Tensor  # (B, 4, 84, 84) uint8
+    terminated: torch.Tensor  # (B,) bool
+
+
+class ReplayBuffer:
+    """The last `capacity` steps of all games: a ring of rows, one row a step of all games, every frame stored once.
+
+    A row holds the newest frame of the observation, the action taken there, and its reward. next_obs is found in the
+    row after it. For that the final frame of a game has a row too, in which no action was taken: it is never drawn.
+    """
+
+    def __init__(self, capacity: int, num_envs: int, device: torch.device):
+        self.rows, self.num_envs, self.added = capacity // num_envs, num_envs, 0
+        shape = self.rows, num_envs
+        # Row r of game g is frame r * num_envs + g. One more stays black: it stands for what was before a game's start.
+        self.frames = torch.zeros((self.rows * num_envs + 1, 84, 84), dtype=torch.uint8, device=device)
+        self.action = np.zeros(shape, np.uint8)
+        self.reward = np.zeros(shape, np.int8)  # clipped
+        self.terminated = np.zeros(shape, np.bool_)
+        self.age = np.zeros(shape, np.uint8)  # steps since the game's start, 3 if there are more
+        self.final = np.ones(shape, np.bool_)  # the last row of a game; the row after it has age 0
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that is stored, for checkpoints; no copies."""
+        arrays = {name: getattr(self, name) for name in ("action", "reward", "terminated", "age", "final")}
+        return {"frames": self.frames} | {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def add(self, obs, action, reward, terminated, final) -> None:
+        """Copies in a row: obs (num_envs, 4, 84, 84), the rest (num_envs,); `final`: the game had ended before it."""
+        row, before = self.added % self.rows, (self.added - 1) % self.rows
+        first = row * self.num_envs
+        self.frames[first : first + self.num_envs] = to_device(torch.from_numpy(obs[:, -1]), self.frames.device)
+        self.action[row], self.reward[row], self.terminated[row] = action, np.clip(reward, -1, 1), terminated
+        self.age[row] = np.where(self.final[before], 0, np.minimum(self.age[before] + 1, 3))
+        self.final[row] = final
+        self.added += 1
+
+    def sample(self, batch_size: int, rng: np.random.Generator, device: torch.device) -> Batch:
+        """Draws uniformly, with replacement, among the transitions of which all five frames are there."""
+        size = min(self.added, self.rows)
+        k, game = np.zeros((2, batch_size), np.int64)  # k: the place of the row, 0 for the oldest
+        missing = np.ones(batch_size, np.bool_)
+        while missing.any():
+            k[missing] = rng.integers(size - 1, size=missing.sum())  # the newest row has no next_obs yet
+            game[missing] = rng.integers(self.num_envs, size=missing.sum())
+            row = (self.added - size + k) % self.rows
+            missing = self.final[row, game] | (self.age[row, game] > k)  # its first frames were overwritten
+        back = np.array([3, 2, 1, 0, -1])  # five frames: obs is the first four, next_obs the last four
+        index = (row[:, None] - back) % self.rows * self.num_envs + game[:, None]  # (B, 5)
+        before_start = back > self.age[row, game][:, None]
+        index = np.where(before_start, self.rows * self.num_envs, index)  # the black frame
+        others = (array[row, game] for array in (self.action, self.reward, self.terminated))
+        numbers = torch.from_numpy(np.column_stack((index, *others)))  # (B, 8) int64: all in one copy to the GPU
+        numbers = to_device(numbers, self.frames.device)
+        frames = self.frames.index_select(0, numbers[:, :5].flatten()).view(batch_size, 5, 84, 84)
+        frames, numbers = to_device(frames, device), to_device(numbers, device)
+        return Batch(frames[:, :4], numbers[:, 5], numbers[:, 6].float(), frames[:, 1:], numbers[:, 7].bool())
+
+
+def place_replay(args: Args, device: torch.device) -> torch.device:
+    """Where the replay buffer goes: on the device if it fits there, else on the CPU. Raises BadInput if it does not."""
+    needed = args.buffer_size * (84 * 84 + 5)
+    free = {"cpu": math.inf}
+    if Path("/proc/meminfo").exists():  # elsewhere than on Linux there is no simple way to ask
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free["cpu"] = int(lines["MemAvailable"].split()[0]) * 1024
+    if device.type == "cuda":
+        free["cuda"] = torch.cuda.mem_get_info(device)[0]
+    spare = 2**30  # for networks, batches and the emulators
+    fits = [name for name in (device.type, "cpu") if needed + spare <= free[name]]
+    if not fits:
+        sizes = ", ".join(f"{size / 2**30:.1f} GiB free on the {name}" for name, size in free.items())
+        raise BadInput(
+            f"a --buffer-size of {args.buffer_size:,} needs {needed / 2**30:.1f} GiB and 1 GiB to spare; {sizes}"
+        )
+    return torch.device(fits[0])
+
+
+def linear_schedule(start_e: float, end_e: float, duration: float, t: int) -> float:
+    """The value after t environment steps: from start_e to end_e in `duration` steps, and constant from then on."""
+    return start_e + (end_e - start_e) * min(t / duration, 1.0)
+
+
+def td_target(next_q: torch.Tensor, reward: torch.Tensor, terminated: torch.Tensor, gamma: float) -> torch.Tensor:
+    """y = r + γ max_a' Q_target(s', a'), without the second term where s' is terminal.
+
+    next_q is Q_target(s', ·), (B, num_actions); reward, terminated and the result are (B,).
+    """
+    return reward + gamma * next_q.amax(dim=1).masked_fill(terminated, 0.0)
+
+
+def td_loss(q_taken: torch.Tensor, td_target: torch.Tensor, loss: str) -> torch.Tensor:
+    """The loss of each transition, from Q(s, a) of the action taken and its target; all three (B,)."""
+    assert q_taken.shape == td_target.shape  # (B,) against (B, 1) would silently broadcast to (B, B)
+    elementwise = F.huber_loss if loss == "huber" else F.mse_loss
+    return elementwise(q_taken, td_target, reduction="none")
+
+
+def loss_and_gradient(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args):
+    """The mean loss (), Q(s, a) of the actions taken (B,), and the clipped gradient by all parameters (P,)."""
+    with torch.no_grad():  # the target counts as a constant
+        next_q = target_network(batch.next_obs)  # (B, num_actions)
+        y = td_target(next_q, batch.reward, batch.terminated, args.gamma)  # (B,)
+    q = q_network(batch.obs)  # (B, num_actions)
+    q_taken = q.gather(1, batch.action.unsqueeze(1)).squeeze(1)  # (B, num_actions) -> (B, 1) -> (B,)
+    loss = td_loss(q_taken, y, args.loss).mean()
+    gradients = torch.autograd.grad(loss, list(q_network.parameters()))
+    gradient = torch.cat([g.flatten() for g in gradients])
+    too_long = (gradient.norm() / args.max_grad_norm).clamp(min=1.0)
+    return loss.detach(), q_taken.detach(), gradient / too_long
+
+
+def as_vector(network: nn.Module) -> torch.Tensor:
+    """All parameters as one vector (P,), of which the network's own become views.
+
+    Clipping, Adam and the target update are then one operation each, not one for every layer.
+    """
+    vector = nn.utils.parameters_to_vector(network.parameters()).detach()
+    nn.utils.vector_to_parameters(vector, network.parameters())
+    return vector
+
+
+def adam_step(vector: torch.Tensor, gradient: torch.Tensor, moments: list[list[torch.Tensor]], lr: float) -> None:
+    """θ ← θ - lr m / (√v + 1e-8), in place: torch.optim.Adam without the class around it, which takes as long again.
+
+    moments: the running means m and v of gradient and squared gradient, and the count of steps that corrects them.
+    """
+    mean, square, steps = moments
+    constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
+    adam([vector], [gradient], mean, square, [], steps, lr=lr, fused=True, **constants)
+
+
+def update_target(target_vector: torch.Tensor, q_vector: torch.Tensor, tau: float) -> None:
+    """θ_target ← τ θ + (1 - τ) θ_target, in place."""
+    target_vector.lerp_(q_vector, tau)
+
+
+def life_lost(lives: np.ndarray, lives_before: np.ndarray) -> np.ndarray:
+    """Of each game, whether a life was lost in a step and one is left; with the last one the game itself ends."""
+    return (lives > 0) & (lives < lives_before)
+
+
+def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, video_name: str = "eval"):
+    """Plays eval_episodes whole games in parallel with ε = eval_epsilon, from the same starts every time.
+
+    Returns the list of raw scores, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over visited states
+    s, eval/q_realised that of the discounted, clipped return that followed, up to the loss of a life if that is
+    terminal for the learner: predicted above realised is overestimation. A truncated game would have gone on, so its
+    unseen tail counts as γ^n max_a Q(last obs, a), and only the first half of its states counts at all.
+    """
+    num_games, rng = args.eval_episodes, np.random.default_rng(args.seed + 1_000_000)
+    steps, max_q, video = [], [], []  # steps: what the loops below need of each
+    with closing(make_env(args, num_games)) as env:
+        num_actions = int(env.single_action_space.n)
+        obs, info = env.reset(seed=game_seeds(num_games, args.seed + 1_000_000))
+        running, lives = np.ones(num_games, np.bool_), info["lives"]
+        while running.any():
+            q = q_values(obs)  # (num_games, num_actions)
+            explore, action = rng.random(num_games) < args.eval_epsilon, rng.integers(num_actions, size=num_games)
+            if video_folder and running[0]:
+                video.append(obs[0, -1])
+            obs, reward, terminated, truncated, info = env.step(np.where(explore, action, q.argmax(axis=1)))
+            lost, lives = life_lost(info["lives"], lives) & args.terminal_on_life_loss, info["lives"]
+            max_q.append(q.max(axis=1))
+            steps.append((running, reward, terminated | lost, truncated))
+            running = running & ~(terminated | truncated)  # a game that has ended goes on with a next one: not counted
+        max_q.append(q_values(obs).max(axis=1))
+
+    running, reward, terminated, truncated = map(np.array, zip(*steps, strict=True))  # (steps, num_games) each
+    discounted = np.zeros((len(steps) + 1, num_games))
+    for t in reversed(range(len(steps))):
+        after = np.where(truncated[t], max_q[t + 1], discounted[t + 1])
+        discounted[t] = np.clip(reward[t], -1, 1) + args.gamma * np.where(terminated[t], 0.0, after)
+    length, cut = running.sum(axis=0), (running & truncated).any(axis=0)  # (num_games,)
+    counted = np.arange(len(steps))[:, None] < np.where(cut, (length + 1) // 2, length)
+    returns = (reward * running).sum(axis=0, dtype=float).tolist()
+    if video_folder:
+        from moviepy import ImageSequenceClip  # only --capture-video needs it
+
+        video_folder.mkdir(exist_ok=True)
+        pictures = [np.kron(frame, np.ones((4, 4), np.uint8))[:, :, None].repeat(3, axis=2) for frame in video]
+        clip = ImageSequenceClip(pictures, fps=60 / args.frame_skip)
+        clip.write_videofile(str(video_folder / f"{video_name}-episode-0.mp4"), logger=None)
+    metrics = {"eval/episodic_return": np.mean(returns), "eval/episodic_return_std": np.std(returns)}
+    predicted, realised = np.array(max_q[:-1])[counted], discounted[:-1][counted]
+    metrics |= {"eval/q_predicted": predicted.mean(), "eval/q_realised": realised.mean()}
+    return returns, {name: float(value) for name, value in metrics.items()}
+
+
+def human_normalised(env_id: str, score: float) -> float | None:
+    """0 for the score of random play, 1 for a human's; None for a game of which these are not known."""
+    game = game_name(env_id)
+    if game not in RANDOM_AND_HUMAN:
+        return None
+    i = RANDOM_AND_HUMAN.index(game)
+    random, human = map(float, RANDOM_AND_HUMAN[i + 1 : i + 3])
+    return (score - random) / (human - random)
+
+
+def make_run_dir(args: Args) -> Path:
+    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time}, a second on where that exists, and its args.json."""
+    unix_time = int(time.time())
+    while True:
+        name = f"{args.env_id}__{args.exp_name}__{args.seed}__{unix_time}"
+        run_dir = args.runs_dir / name.replace("/", "-").replace(":", "-")
+        try:
+            run_dir.mkdir(parents=True)
+            break
+        except FileExistsError:
+            unix_time += 1
+        except OSError as error:
+            raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
+    git = "git describe --always --dirty --abbrev=40 --exclude '*'"  # prints nothing outside a repository
+    commit = subprocess.run(git, shell=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    versions = {package: importlib.metadata.version(package) for package in ("torch", "gymnasium", "numpy")}
+    hardware = {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
+    hardware["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version()} | versions | hardware
+    (run_dir / "args.json").write_text(json.dumps(asdict(args) | origin, indent=2, default=str))
+    return run_dir
+
+
+def start_wandb(args: Args, name: str):
+    """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
+    import wandb  # only --track needs it, and it takes half a second
+
+    def init(mode: str):
+        project = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
+        settings = wandb.Settings(init_timeout=10)  # seconds
+        return wandb.init(mode=mode, **project, config=asdict(args), save_code=True, settings=settings)
+
+    mode = args.wandb_mode or os.environ.get("WANDB_MODE", "online")
+    try:
+        if mode == "online" and not wandb.login(prompt=False):
+            raise wandb.Error("no account here (wandb login)")
+        return init(mode)
+    except wandb.Error as error:
+        reason = str(error).splitlines()[0]
+        print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
+        return init("offline")
+
+
+@contextmanager
+def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
+    """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
+    run = start_wandb(args, run_dir.name) if args.track else None
+    writer = SummaryWriter(run_dir, flush_secs=5)  # also the longest that close() may wait after a Ctrl-C
+    rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
+    writer.add_text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows]))
+
+    def log(metrics: dict[str, float], global_step: int) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        writer.file_writer.add_summary(Summary(value=values), global_step)  # add_scalar, one by one, takes far longer
+        if run:
+            run.log(metrics | {"global_step": global_step})
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
+
+    exit_code = 1
+    try:
+        yield log
+        exit_code = 0
+    finally:
+        writer.close()
+        if run:
+            run.finish(exit_code=exit_code)
+
+
+def save_checkpoint(run_dir: Path, args: Args, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
+    """Writes checkpoint.pt. A process killed at any moment leaves the old one or the new one, whole."""
+    with open(run_dir / "checkpoint.part", "wb") as file:
+        torch.save({"args": json.dumps(asdict(args), default=str), "tensors": tensors, "numbers": numbers}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(run_dir / "checkpoint.part", run_dir / "checkpoint.pt")
+
+
+def load_checkpoint(args: Args) -> tuple[Args, dict]:
+    """The arguments and the last checkpoint of the run in the folder args.resume. Raises BadInput."""
+    run_dir = args.resume
+    if replace(args, resume=None) != Args():
+        raise BadInput("--resume goes on with the arguments of the run: give no others")
+    if (run_dir / "result.json").exists():
+        raise BadInput(f"{run_dir} is complete: there is nothing to resume")
+    try:
+        stored = json.loads((run_dir / "args.json").read_text())
+        # Mapped, not read: what it holds goes straight to where it belongs, and is in memory but once.
+        saved = torch.load(run_dir / "checkpoint.pt", weights_only=True, map_location="cpu", mmap=True)
+        own = json.loads(saved["args"])
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise BadInput(f"{run_dir} has no whole checkpoint: {str(error).splitlines()[0]}") from error
+    for name, value in own.items():
+        if value != stored.get(name):
+            raise BadInput(f"{run_dir}/checkpoint.pt is of another run, with {name} {value}, not {stored.get(name)}")
+    return Args(**own | {"runs_dir": Path(own["runs_dir"])}), saved
+
+
+def train(args: Args) -> Path:
+    """Trains and evaluates one agent and returns its run folder. Raises BadInput, FloatingPointError, OSError.
+
+    The state of the emulators cannot be stored. So every checkpoint cuts off the games under way, as a time limit would
+    (for the learner they are truncated, their scores are not logged), and begins new ones, with seeds that follow from
+    --seed and the step. A resumed run begins the same games, and on a CPU goes on equal to the bit.
+    """
+    run_dir, saved = args.resume, None
+    if args.resume:
+        args, saved = load_checkpoint(args)
+    check(args)
+    args = with_protocol(args)
+    torch.set_num_threads(args.num_threads)
+    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    device = torch.device("cuda" if args.cuda else "cpu")
+    if args.cuda:
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
+
+    env = make_env(args, args.num_envs)
+    num_actions = int(env.single_action_space.n)
+    buffer = ReplayBuffer(args.buffer_size, args.num_envs, place_replay(args, device))
+    q_network = QNetwork(num_actions).to(device)
+    target_network = QNetwork(num_actions).to(device)
+    q_vector, target_vector = as_vector(q_network), as_vector(target_network)
+    update_target(target_vector, q_vector, tau=1.0)
+    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros((), device=device)]]
+    update = loss_and_gradient
+    if args.compile:
+        torch._dynamo.config.trace_autograd_ops = True  # the backward pass too goes into the graph
+        options = {"triton.cudagraphs": True} if args.cuda else {"cpp_wrapper": True}
+        update = torch.compile(loss_and_gradient, fullgraph=True, options=options)
+
+    tensors = {"q": q_vector, "target": target_vector, "mean": moments[0][0], "square": moments[1][0]}
+    tensors |= {"steps": moments[2][0]} | buffer.tensors()
+    first_step, updates, best_return, best_step, seconds = 0, 0, -math.inf, 0, 0.0
+    if saved:
+        for name, tensor in tensors.items():
+            tensor.copy_(saved["tensors"][name])
+        first_step, updates, best_return, best_step, seconds, buffer.added = saved["numbers"]["counters"]
+        rng.bit_generator.state = saved["numbers"]["rng"]
+        torch.set_rng_state(saved["numbers"]["torch_rng"])
+        # TensorBoard drops what the ended process logged after the checkpoint.
+        SummaryWriter(run_dir, purge_step=first_step + 1).close()
+        del saved  # and with it the file that is mapped
+    else:
+        run_dir = make_run_dir(args)
+    protocol = {name: getattr(args, name) for name in ("protocol", *PROTOCOLS["nature"], "frame_skip", "max_frames")}
+    print(f"{args.env_id}: {', '.join(f'{name} {value}' for name, value in protocol.items())}")
+    size = buffer.frames.nbytes / 2**30
+    print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {buffer.frames.device.type}")
+
+    video_folder = run_dir / "videos" if args.capture_video else None
+    exploration_steps = args.exploration_fraction * args.total_timesteps
+    start_time = time.time() - seconds
+    with closing(env), open_log(args, run_dir) as log:
+        games_begin = first_step
+
+        def due(every: int) -> bool:
+            return global_step // every > step_before // every
+
+        progress = tqdm(total=args.total_timesteps, initial=first_step, unit="step", disable=None)
+        for global_step in range(first_step + args.num_envs, args.total_timesteps + args.num_envs, args.num_envs):
+            step_before = global_step - args.num_envs
+            if step_before == games_begin:  # at the start, and behind every checkpoint
+                obs, info = env.reset(seed=game_seeds(args.num_envs, args.seed, step_before))
+                ended, lives = np.zeros(args.num_envs, np.bool_), info["lives"]
+                episodic_return, episodic_length = np.zeros((2, args.num_envs))
+
+            # Act: in each game at random with probability ε, else greedily.
+            epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, step_before)
+            explore, action = rng.random(args.num_envs) < epsilon, rng.integers(num_actions, size=args.num_envs)
+            if not explore.all():
+                action = np.where(explore, action, q_network.q_values(obs).argmax(axis=1))
+            env.send(action)
+
+            # Learn, while the emulators are at work: from what was stored before, as often as with one game.
+            for step in range(max(step_before, args.learning_starts) + 1, global_step + 1):
+                if step % args.train_frequency == 0:
+                    batch = buffer.sample(args.batch_size, rng, device)
+                    loss, q_taken, gradient = update(q_network, target_network, batch, args)
+                    adam_step(q_vector, gradient, moments, args.learning_rate)
+                    updates += 1
+                if step % args.target_network_frequency == 0:
+                    update_target(target_vector, q_vector, args.tau)
+
+            # Store the step. Where the game had ended before, the action was ignored, and a next game has begun.
+            next_obs, reward, terminated, truncated, info = env.recv()
+            lost, lives = life_lost(info["lives"], lives) & args.terminal_on_life_loss, info["lives"]
+            buffer.add(obs, action, reward, terminated | lost, final=ended)
+            episodic_return += reward
+            episodic_length += ~ended
+            obs, ended = next_obs, terminated | truncated
+            for i in np.flatnonzero(ended):
+                score, length = episodic_return[i], episodic_length[i]
+                log({"charts/episodic_return": score, "charts/episodic_length": length}, global_step)
+                progress.set_postfix({"return": score, "ε": epsilon}, refresh=False)
+                episodic_return[i], episodic_length[i] = 0.0, 0.0
+
+            # Report.
+            progress.update(args.num_envs)
+            if due(100) and updates > 0:
+                metrics = {"losses/td_loss": loss.item(), "losses/q_values": q_taken.mean().item()}
+                metrics |= {"charts/epsilon": epsilon, "charts/frames": global_step * args.frame_skip}
+                log(metrics | {"charts/SPS": global_step / (time.time() - start_time)}, global_step)
+            if due(args.eval_frequency) or global_step >= args.total_timesteps:
+                returns, metrics = evaluate(args, q_network.q_values, video_folder, f"step-{global_step}")
+                log(metrics, global_step)
+                line = "step {:,}: return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
+                progress.write(line.format(global_step, *metrics.values()))
+                if metrics["eval/episodic_return"] > best_return:
+                    best_return, best_step = metrics["eval/episodic_return"], global_step
+                    if args.save_model:
+                        torch.save(q_network.state_dict(), run_dir / "best_model.pt")
+
+            # Checkpoint: the observation at hand becomes the final one of its game, and new games begin.
+            if args.checkpoint_frequency and due(args.checkpoint_frequency) and global_step < args.total_timesteps:
+                nothing = np.zeros(args.num_envs)
+                buffer.add(obs, nothing, nothing, nothing, final=True)
+                counters = global_step, updates, best_return, best_step, time.time() - start_time, buffer.added
+                numbers = {"counters": counters, "rng": rng.bit_generator.state, "torch_rng": torch.get_rng_state()}
+                save_checkpoint(run_dir, args, tensors, numbers)
+                games_begin = global_step
+        progress.close()
+        if args.save_model:
+            torch.save(q_network.state_dict(), run_dir / "model.pt")
+
+    seconds = time.time() - start_time
+    normalised = human_normalised(args.env_id, metrics["eval/episodic_return"])
+    result = metrics | {"returns": returns, "best_return": best_return, "best_step": best_step}
+    result |= {"human_normalised": normalised, "protocol": protocol, "ale_py": importlib.metadata.version("ale_py")}
+    result |= {"global_step": global_step, "frames": global_step * args.frame_skip, "updates": updates}
+    result |= {"seconds": seconds, "sps": global_step / seconds}
+    (run_dir / "result.part").write_text(json.dumps(result, indent=2))
+    os.replace(run_dir / "result.part", run_dir / "result.json")  # last and at once: a run that has it is complete
+    (run_dir / "checkpoint.pt").unlink(missing_ok=True)
+    print(
+        f"{args.env_id}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} games, "
+        f"trained {global_step:,} steps in {seconds:.0f} s ({global_step / seconds:,.0f} steps/s), see {run_dir}"
+    )
+    return run_dir
+
+
+def play(args: Args) -> None:
+    """Loads the weights at args.evaluate, plays and prints the return. Raises BadInput if they do not fit."""
+    check(args)
+    args = with_protocol(args)
+    device = torch.device("cuda" if args.cuda else "cpu")
+    with closing(make_env(args, 1)) as env:
+        q_network = QNetwork(int(env.single_action_space.n))
+    try:
+        weights = torch.load(args.evaluate, weights_only=True, map_location="cpu")
+        origin = args.evaluate.parent / "args.json"  # many games have equally many actions: the weights alone would fit
+        trained_on = json.loads(origin.read_text())["env_id"] if origin.exists() else args.env_id
+        if game_name(trained_on) != game_name(args.env_id):
+            raise RuntimeError(f"they were trained on {trained_on}")
+        q_network.load_state_dict(weights)
+    except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"{args.evaluate} does not hold weights for {args.env_id}: {reason}") from error
+    video_folder = args.evaluate.parent / "videos" if args.capture_video else None
+    returns, _ = evaluate(args, q_network.to(device).q_values, video_folder)
+    print(f"{args.env_id}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} games")
+
+
+def thread_failed(failure) -> None:
+    """Leaves to log() the error of TensorBoard's thread (a full disk, say), which it raises again; prints others."""
+    if type(failure.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failure)
+
+
+def main() -> None:
+    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
+    args = tyro.cli(Args, description=__doc__)
+    threading.excepthook = thread_failed
+    try:
+        play(args) if args.evaluate else train(args)
+    except (BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
+        print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
+        codes = {BadInput: 2, KeyboardInterrupt: 130}
+        sys.exit(codes.get(type(error), 1))
+
+
+if __name__ == "__main__":
+    main()

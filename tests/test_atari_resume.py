@@ -1,0 +1,133 @@
+"""Checkpoints of dqn_atari.py: a run that is killed and resumed ends as one that was never interrupted."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from conftest import scalars, train
+
+import dqn_atari
+from dqn_atari import Args, BadInput, load_checkpoint
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["dqn_atari"])  # so that a process starts in a tenth of a second
+
+
+def small(tmp_path, **arguments):
+    """780 steps in which the ring of 200 steps wraps, 180 updates and twelve checkpoints."""
+    defaults = {"total_timesteps": 780, "learning_starts": 60, "batch_size": 4, "buffer_size": 200}
+    defaults |= {"checkpoint_frequency": 60, "eval_frequency": 500, "eval_episodes": 1, "max_frames": 300}
+    defaults |= {"env_id": "ALE/Breakout-v5", "target_network_frequency": 50, "learning_rate": 1e-3}
+    defaults |= {"end_e": 0.5, "num_threads": 1, "save_model": True, "cuda": False, "runs_dir": tmp_path}
+    return Args(**defaults | arguments)
+
+
+def start(args):
+    process = context.Process(target=train, args=(args,))
+    process.start()
+    return process
+
+
+def outcome(run_dir):
+    """All that must be equal: weights, what was logged, and the result, without clocks."""
+    result = json.loads((run_dir / "result.json").read_text())
+    del result["seconds"], result["sps"]
+    logged = scalars(run_dir)
+    del logged["charts/SPS"]
+    return torch.load(run_dir / "model.pt", weights_only=True), logged, result
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_killed_at_random_moments_and_resumed_is_equal_to_the_bit(tmp_path, num_envs):
+    begin = time.time()
+    reference = train(small(tmp_path / "whole", num_envs=num_envs))
+    interval = (time.time() - begin) / 13  # seconds from one checkpoint to the next
+    process, kills, rng = start(small(tmp_path / "killed", num_envs=num_envs)), 0, np.random.default_rng(num_envs)
+    seen = None
+    while process.is_alive():
+        checkpoints = list((tmp_path / "killed").glob("*/checkpoint.pt"))
+        now = [path.stat().st_mtime_ns for path in checkpoints]
+        if kills < 5 and now not in ([], seen):
+            time.sleep(rng.random() * interval)
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+            seen = [path.stat().st_mtime_ns for path in checkpoints]
+            assert not list((tmp_path / "killed").glob("*/result.json"))
+            process = start(Args(resume=checkpoints[0].parent))
+        time.sleep(0.002)
+    process.join()
+    assert kills == 5 and process.exitcode == 0
+    (killed,) = (tmp_path / "killed").iterdir()  # all in one run folder
+    weights, logged, result = outcome(killed)
+    expected_weights, expected_logged, expected_result = outcome(reference)
+    assert all(torch.equal(weights[name], expected_weights[name]) for name in expected_weights)
+    assert logged == expected_logged, "nothing twice, nothing missing"
+    assert result == expected_result and result["updates"] == (780 - 60) // 4
+    assert not (killed / "checkpoint.pt").exists(), "of no more use once the run is complete"
+
+
+def test_games_are_cut_off_at_a_checkpoint_and_not_logged(tmp_path):
+    """A game of at most 75 steps that begins anew every 60 steps never ends: there is no score to log."""
+    run_dir = train(small(tmp_path, total_timesteps=180, env_id="ALE/Pong-v5"))
+    assert "charts/episodic_return" not in scalars(run_dir)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The folder of a run that stopped behind its third checkpoint, at step 180."""
+    save, saved = dqn_atari.save_checkpoint, []
+
+    def save_three(*arguments):
+        save(*arguments)
+        saved.append(arguments)
+        if len(saved) == 3:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dqn_atari, "save_checkpoint", save_three)
+        with pytest.raises(Stop):
+            train(small(tmp_path))
+    (run_dir,) = tmp_path.iterdir()
+    return run_dir
+
+
+def test_resume_has_the_arguments_of_the_run(stopped):
+    args, saved = load_checkpoint(Args(resume=stopped))
+    assert asdict(args) == asdict(small(stopped.parent)) | dqn_atari.PROTOCOLS["nature"]
+    step, updates, *_ = saved["numbers"]["counters"]
+    assert (step, updates) == (180, 30)
+    with pytest.raises(BadInput, match="give no others"):
+        load_checkpoint(Args(resume=stopped, seed=3))
+
+
+def test_a_half_written_checkpoint_is_ignored(stopped):
+    (stopped / "checkpoint.part").write_bytes(b"half")
+    assert json.loads((train(Args(resume=stopped)) / "result.json").read_text())["global_step"] == 780
+
+
+def test_resume_of_what_cannot_be_resumed(stopped, tmp_path):
+    checkpoint, whole = stopped / "checkpoint.pt", (stopped / "checkpoint.pt").read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:-1], b"", b"not a checkpoint"):
+        checkpoint.write_bytes(content)
+        with pytest.raises(BadInput, match=r"has no whole checkpoint: [^\n]+$"):
+            train(Args(resume=stopped))
+    checkpoint.write_bytes(whole)
+    (stopped / "args.json").write_text((stopped / "args.json").read_text().replace("Breakout", "Pong"))
+    with pytest.raises(BadInput, match=r"of another run, with env_id ALE/Breakout-v5, not ALE/Pong-v5"):
+        train(Args(resume=stopped))
+    with pytest.raises(BadInput, match="has no whole checkpoint"):
+        train(Args(resume=tmp_path / "no_such_run"))
+    (stopped / "result.json").write_text("{}")
+    with pytest.raises(BadInput, match="is complete"):
+        train(Args(resume=stopped))
