@@ -187,50 +187,52 @@ def collect(args: Args, size: int, epsilon: float, q_values: Callable | None, rn
     return Dataset(obs, action.astype(np.int64), reward.astype(np.float64), next_obs, terminated.astype(np.bool_))
 
 
-def load_dataset(path: str, obs_dim: int, num_actions: int) -> Dataset:
-    """Reads an .npz file with the fields of Dataset. Raises BadInput in one sentence for what it cannot learn from."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in Dataset._fields if name in file}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is not a data set: {str(error).splitlines()[0]}") from error
+def load_dataset(source: str, args: Args, obs_dim: int, num_actions: int) -> Dataset:
+    """An .npz file with the fields of Dataset, or minari:NAME. Raises BadInput for what it cannot learn from."""
+    arrays = read_minari(source, args) if source.startswith("minari:") else read_npz(source)
     if missing := [name for name in Dataset._fields if name not in arrays]:
-        raise BadInput(f"{path} lacks {', '.join(missing)}; a data set has {', '.join(Dataset._fields)}")
+        raise BadInput(f"{source} lacks {', '.join(missing)}; a data set has {', '.join(Dataset._fields)}")
     size = len(arrays["obs"]) if arrays["obs"].ndim else 0
     shapes = {"obs": (size, obs_dim), "next_obs": (size, obs_dim)}
     for name, array in arrays.items():
         if array.shape != shapes.get(name, (size,)):
-            raise BadInput(f"{name} in {path} has the shape {array.shape}, not {shapes.get(name, (size,))}")
+            raise BadInput(f"{name} in {source} has the shape {array.shape}, not {shapes.get(name, (size,))}")
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise BadInput(f"{name} in {path} holds what is no finite number")
+            raise BadInput(f"{name} in {source} holds what is no finite number")
     if size == 0:
-        raise BadInput(f"{path} is empty")
+        raise BadInput(f"{source} is empty")
     action = arrays["action"]
     if (action != action.astype(np.int64)).any() or action.min() < 0 or action.max() >= num_actions:
-        raise BadInput(f"action in {path} must be whole numbers from 0 to {num_actions - 1}")
+        raise BadInput(f"action in {source} must be whole numbers from 0 to {num_actions - 1}")
     types = (np.float32, np.int64, np.float64, np.float32, np.bool_)
     return Dataset(*(arrays[name].astype(kind) for name, kind in zip(Dataset._fields, types, strict=True)))
 
 
-def load_minari(name: str, args: Args) -> Dataset:
-    """A Minari data set, its observations and actions brought into the form that make_env gives them."""
+def read_npz(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a file that have names of Dataset's fields."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in Dataset._fields if name in file}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} is not a data set: {str(error).splitlines()[0]}") from error
+
+
+def read_minari(source: str, args: Args) -> dict[str, np.ndarray]:
+    """The same from a Minari data set that was downloaded; observations are flattened as make_env does it."""
     import minari  # only minari:NAME needs it
 
-    try:
-        episodes = list(minari.load_dataset(name.removeprefix("minari:"), download=True).iterate_episodes())
-    except (FileNotFoundError, ValueError, OSError) as error:
-        raise BadInput(f"cannot load {name}: {str(error).splitlines()[0]}") from error
+    name, parts = source.removeprefix("minari:"), []
     with closing(make_env(args)) as env:
-        space, num_actions = env.unwrapped.observation_space, int(env.action_space.n)
-    rows = []
-    for episode in episodes:
-        obs = np.array([gym.spaces.flatten(space, one) for one in episode.observations], np.float32)
-        action = np.asarray(episode.actions).reshape(len(obs) - 1)
-        rows.append((obs[:-1], action, np.asarray(episode.rewards, np.float64), obs[1:], episode.terminations))
-    obs, action, reward, next_obs, terminated = map(np.concatenate, zip(*rows, strict=True))
-    if action.dtype.kind not in "iu" or action.min() < 0 or action.max() >= num_actions:
-        raise BadInput(f"{name} has actions other than whole numbers from 0 to {num_actions - 1}")
-    return Dataset(obs, action.astype(np.int64), reward, next_obs, np.asarray(terminated, np.bool_))
+        space = env.unwrapped.observation_space
+    try:
+        for episode in minari.load_dataset(name).iterate_episodes():
+            obs = np.array([gym.spaces.flatten(space, one) for one in episode.observations])
+            parts.append((obs[:-1], episode.actions, episode.rewards, obs[1:], episode.terminations))
+        return dict(zip(Dataset._fields, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+    except FileNotFoundError as error:
+        raise BadInput(f"{name} is not on this machine: minari download {name}") from error
+    except (ImportError, ValueError, TypeError, IndexError, OSError) as error:
+        raise BadInput(f"cannot read {name} for {args.env_id}: {str(error).splitlines()[0]}") from error
 
 
 class KNeighbors(RegressorMixin, BaseEstimator):
@@ -437,10 +439,8 @@ def train(args: Args) -> Path:
     with closing(make_env(args)) as env:
         obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
     stored = None
-    if args.dataset and args.dataset.startswith("minari:"):
-        stored = load_minari(args.dataset, args)
-    elif args.dataset and Path(args.dataset).exists():
-        stored = load_dataset(args.dataset, obs_dim, num_actions)
+    if args.dataset and (args.dataset.startswith("minari:") or Path(args.dataset).exists()):
+        stored = load_dataset(args.dataset, args, obs_dim, num_actions)
 
     run_dir = make_run_dir(args)
     regressor = make_regressor(args.regressor, args.seed)

@@ -97,8 +97,11 @@ def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: 
                     if len(running) == workers or unwritable:
                         break
                     due, run = pending.popleft()
-                    if due > time.monotonic() or is_locked(suite_dir / run.folder):
-                        pending.append((max(due, time.monotonic() + LOCKED_POLL), run))
+                    if due > time.monotonic():
+                        pending.append((due, run))
+                        continue
+                    if is_locked(suite_dir / run.folder):
+                        pending.append((time.monotonic() + LOCKED_POLL, run))
                         continue
                     if complete_folder(suite_dir / run.folder):  # by another harness, meanwhile
                         bar.update()

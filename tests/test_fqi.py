@@ -1,6 +1,8 @@
 """fqi.py: targets by hand, exactness where it is possible, data sets good and bad, and whole runs."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -219,6 +221,43 @@ def test_minari_is_named_where_it_is_missing(args, monkeypatch):
     monkeypatch.setattr(fqi.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(fqi.BadInput, match="pip install minari"):
         fqi.train(args(dataset="minari:D4RL/pen/human-v2"))
+
+
+@pytest.fixture
+def minari(monkeypatch):
+    """A stand-in for Minari that knows one data set, "two": an episode that ends and one that is cut off."""
+    obs = np.arange(20.0).reshape(5, 4)
+    ended = {"observations": obs[:3], "actions": [0, 1], "rewards": [1.0, 2.0], "terminations": [False, True]}
+    cut_off = {"observations": obs[3:], "actions": [1], "rewards": [3.0], "terminations": [False]}
+    episodes = [SimpleNamespace(**{k: np.array(v) for k, v in episode.items()}) for episode in (ended, cut_off)]
+
+    def load(name: str):
+        if name != "two":
+            raise FileNotFoundError(f"Dataset {name} not found locally")
+        return SimpleNamespace(iterate_episodes=lambda: iter(episodes))
+
+    monkeypatch.setitem(sys.modules, "minari", SimpleNamespace(load_dataset=load))
+    return episodes
+
+
+def test_minari_episodes_become_transitions(args, minari):
+    """Observations 0, 1, 2 and 3, 4 of the episodes make 0 to 1, 1 to 2 and 3 to 4, and none from 2 to 3."""
+    data = fqi.load_dataset("minari:two", args(), 4, 2)
+    assert (data.obs[:, 0] / 4).tolist() == [0, 1, 3] and (data.next_obs[:, 0] / 4).tolist() == [1, 2, 4]
+    assert data.action.tolist() == [0, 1, 1] and data.reward.tolist() == [1, 2, 3]
+    assert data.terminated.tolist() == [False, True, False] and data.obs.dtype == np.float32
+
+
+def test_minari_data_that_does_not_fit(args, minari):
+    with pytest.raises(fqi.BadInput, match="minari download other"):
+        fqi.load_dataset("minari:other", args(), 4, 2)
+    with pytest.raises(fqi.BadInput, match=r"shape \(3, 4\), not \(3, 6\)"):
+        fqi.load_dataset("minari:two", args(env_id="Acrobot-v1"), 6, 3)
+    with pytest.raises(fqi.BadInput, match="cannot read two for FrozenLake-v1"):
+        fqi.load_dataset("minari:two", args(env_id="FrozenLake-v1"), 16, 4)
+    minari[0].actions = np.array([0.5, 1.0])
+    with pytest.raises(fqi.BadInput, match="whole numbers from 0 to 1"):
+        fqi.load_dataset("minari:two", args(), 4, 2)
 
 
 # Whole runs

@@ -398,7 +398,7 @@ def test_two_harnesses_on_one_suite(tmp_path):
         subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True) for _ in "ab"
     ]
     for harness in harnesses:
-        out, _ = harness.communicate()
+        out, _ = harness.communicate(timeout=60)
         assert harness.returncode == 0 and out.startswith("8 done")
     assert set(results(tmp_path).values()) == {1} and logs(tmp_path).count("=== ") == 8
 
