@@ -15,6 +15,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
+START = (
+    b"\x3a\x02\x08\x01"  # how an event ends that says: a session has started, what was logged from its step on is void
+)
 
 
 def run_script(script: str, runs_dir: Path, **flags) -> Path:
@@ -34,7 +37,7 @@ def run_script(script: str, runs_dir: Path, **flags) -> Path:
 
 
 def read_events(path: Path, wanted: str = "") -> tuple[list[Event], bool]:
-    """The events of a TensorBoard file in which this text occurs, and whether the file is whole.
+    """The events of a TensorBoard file in which this text occurs or a session starts, and whether the file is whole.
 
     The framing is TFRecord's: length (8 bytes), checksum (4), the event, checksum (4). Checksums are not looked at:
     computing them in Python, as EventAccumulator does, takes twenty times as long as all the rest.
@@ -46,7 +49,7 @@ def read_events(path: Path, wanted: str = "") -> tuple[list[Event], bool]:
             break
         record = data[offset + 12 : offset + 12 + length]
         offset += 16 + length
-        if needle in record:
+        if needle in record or record.endswith(START):
             try:
                 events.append(Event.FromString(record))
             except DecodeError:
@@ -57,7 +60,8 @@ def read_events(path: Path, wanted: str = "") -> tuple[list[Event], bool]:
 def read_scalars(run_dir: Path, prefix: str = "", broken: list[Path] | None = None) -> dict[str, list[tuple]]:
     """The TensorBoard scalars of a run whose names begin so, as {name: [(step, value, wall time in seconds), ...]}.
 
-    A file that breaks off counts as far as it goes, and is added to `broken`.
+    A file that breaks off counts as far as it goes, and is added to `broken`. What a run logged before it was killed and
+    again after it was resumed counts once, as in TensorBoard.
     """
     scalars = {}
     for path in sorted(run_dir.glob("events.out.tfevents.*")):
@@ -65,6 +69,8 @@ def read_scalars(run_dir: Path, prefix: str = "", broken: list[Path] | None = No
         if not whole and broken is not None:
             broken.append(path)
         for event in events:
+            if event.session_log.status == event.session_log.START:
+                scalars = {name: [row for row in rows if row[0] < event.step] for name, rows in scalars.items()}
             for value in event.summary.value:
                 if value.HasField("simple_value") and value.tag.startswith(prefix):
                     scalars.setdefault(value.tag, []).append((event.step, value.simple_value, event.wall_time))

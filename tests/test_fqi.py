@@ -120,6 +120,15 @@ def test_frozen_stays_as_it_is():
     assert q(data.obs) == pytest.approx(before + 7)
 
 
+def test_kernel_regression_is_zero_far_from_the_data():
+    """What the greedy policy is to stay away from. Among the data it is what the targets are."""
+    data = random_data(500)
+    q = fqi.QFunction(fqi.make_regressor("kernel", 0), 2, "per_action")
+    q.fit(data, np.full(500, 7.0))
+    assert q(data.obs).mean() == pytest.approx(7, rel=0.1)
+    assert np.abs(q(data.obs + 1_000)).max() < 1e-6
+
+
 def test_linear_greedy_action_does_not_depend_on_the_state():
     """From [s, one-hot a] a linear model makes Q(s, a) = w s + v_a: the same action is the best in every state."""
     data = random_data(500)

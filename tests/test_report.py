@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from fakes import write_events, write_run, write_script, write_suite
+from torch.utils.tensorboard import SummaryWriter
 
 from benchmark import __main__ as command_line
 from benchmark.report import markdown
@@ -168,6 +169,18 @@ def test_events_are_read_as_far_as_they_go(tmp_path):
         assert len(events) < 3 and complete == (length in (0, len(whole) // 3, 2 * len(whole) // 3))
     path.write_bytes(whole[:14] + bytes([255] * 8) + whole[22:])
     assert read_events(path)[1] is False
+
+
+@pytest.mark.parametrize("prefix", ["", "eval/"])
+def test_what_a_killed_run_logged_and_the_resumed_one_logs_again_counts_once(tmp_path, prefix):
+    """Killed after step 3, resumed from a checkpoint at step 1."""
+    for first, last, resumed in ((1, 3, None), (2, 4, 2)):
+        writer = SummaryWriter(tmp_path, purge_step=resumed)
+        for step in range(first, last + 1):
+            writer.add_scalar("eval/x", 10 * first + step, step)
+        writer.close()
+    found = [(step, value) for step, value, _ in read_scalars(tmp_path, prefix)["eval/x"]]
+    assert found == [(1, 11), (2, 22), (3, 23), (4, 24)]
 
 
 def test_folders_without_a_suite(bench, tmp_path):
