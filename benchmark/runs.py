@@ -60,8 +60,8 @@ def read_events(path: Path, wanted: str = "") -> tuple[list[Event], bool]:
 def read_scalars(run_dir: Path, prefix: str = "", broken: list[Path] | None = None) -> dict[str, list[tuple]]:
     """The TensorBoard scalars of a run whose names begin so, as {name: [(step, value, wall time in seconds), ...]}.
 
-    A file that breaks off counts as far as it goes, and is added to `broken`. What a run logged before it was killed and
-    again after it was resumed counts once, as in TensorBoard.
+    A file that breaks off counts as far as it goes, and is added to `broken`. What a run logged before it was killed
+    and again after it was resumed counts once, as in TensorBoard.
     """
     scalars = {}
     for path in sorted(run_dir.glob("events.out.tfevents.*")):
