@@ -170,7 +170,7 @@ def cleanrl_clocks(args: Args, script: str, flags: str, env: dict[str, str]) -> 
 
 
 def in_turns(programs: dict[str, Callable[[], float]], repeats: int, title: str) -> dict[str, list[float]]:
-    """Microseconds of every program, `repeats` of each, taking turns."""
+    """What every program returns, its time, `repeats` of each, taking turns."""
     times = {name: [] for name in programs}
     for _ in tqdm(range(repeats), desc=title):
         for name, program in programs.items():
@@ -382,10 +382,8 @@ def harness(args: Args) -> None:
                 run_script("dqn.py", Path(folder), env_id="CartPole-v1", seed=seed, total_timesteps=args.steps)
             return time.perf_counter() - begin
 
-    times = {"alone": [], "one": [], "two": []}
-    for _ in tqdm(range(args.repeats), desc="harness"):
-        for name, program in (("alone", without), ("one", partial(with_workers, 1)), ("two", partial(with_workers, 2))):
-            times[name].append(program())
+    programs = {"alone": without, "one": partial(with_workers, 1), "two": partial(with_workers, 2)}
+    times = in_turns(programs, args.repeats, "harness")
     ratios = [one / two for one, two in zip(times["one"], times["two"], strict=True)]
     added = [(one - alone) / runs for one, alone in zip(times["one"], times["alone"], strict=True)]
     for name, values in times.items():

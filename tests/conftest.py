@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import sys
+import threading
 from pathlib import Path
 
 import gymnasium as gym
@@ -74,6 +75,24 @@ gym.register("FrozenLakeNotSlippery-v0", FROZEN_LAKE, kwargs={"is_slippery": Fal
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def call_main(tmp_path, monkeypatch, capsys):
+    """call_main(script, "--flag value ...") -> (exit code, stdout, stderr) of its main(), run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # main() sets it: put it back afterwards
+
+    def call(script, arguments):
+        monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *arguments.split()])
+        code = 0
+        try:
+            script.main()
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture

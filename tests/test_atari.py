@@ -3,8 +3,8 @@
 import json
 import shutil
 import sys
-import threading
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 
 import gymnasium as gym
@@ -576,21 +576,9 @@ SMALL = "--total-timesteps 60 --learning-starts 40 --batch-size 2 --buffer-size 
 
 
 @pytest.fixture
-def main(tmp_path, monkeypatch, capsys):
-    """main("--flag value ...") -> (exit code, stdout, stderr), run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # main() sets it: put it back afterwards
-
-    def call(arguments):
-        monkeypatch.setattr(sys, "argv", ["dqn_atari.py", *arguments.split()])
-        code = 0
-        try:
-            dqn_atari.main()
-        except SystemExit as exit:
-            code = exit.code
-        return code, *capsys.readouterr()
-
-    return call
+def main(call_main):
+    """main("--flag value ...") -> (exit code, stdout, stderr) of dqn_atari.py, run in an empty folder."""
+    return partial(call_main, dqn_atari)
 
 
 BAD = {

@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -23,21 +23,9 @@ SMALL = "--total-timesteps 400 --learning-starts 200 --batch-size 16 --hidden-si
 
 
 @pytest.fixture
-def main(tmp_path, monkeypatch, capsys):
-    """main("--flag value ...") -> (exit code, stdout, stderr), run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # main() sets it: put it back afterwards
-
-    def call(arguments):
-        monkeypatch.setattr(sys, "argv", ["dqn.py", *arguments.split()])
-        code = 0
-        try:
-            dqn.main()
-        except SystemExit as exit:
-            code = exit.code
-        return code, *capsys.readouterr()
-
-    return call
+def main(call_main):
+    """main("--flag value ...") -> (exit code, stdout, stderr) of dqn.py, run in an empty folder."""
+    return partial(call_main, dqn)
 
 
 BAD = {
