@@ -120,9 +120,11 @@ def run(args: Run) -> int:
         raise BadInput("--workers and --threads must be at least 1, --retries at least 0, --time-limit above 0")
     suite_dir = args.runs_dir / slug(args.name or (path.stem if path else "default"))
     if args.dry_run:
-        for each in runs:
-            if status.state(suite_dir, each) != "done":
-                print(shlex.join(each.command(suite_dir / each.folder, args.track)))
+        missing = [each for each in runs if status.state(suite_dir, each) != "done"]
+        for each in missing:
+            print(shlex.join(each.command(suite_dir / each.folder, args.track)))
+        if not missing:
+            print(f"nothing would be started: all {len(runs)} runs are done", file=sys.stderr)
         return 0
     try:
         write_plan(suite_dir, runs, suite.get("sweeps", {}))

@@ -107,9 +107,12 @@ def test_changed_arguments_and_changed_code_are_other_runs(bench, tmp_path):
     args = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/*/args.json")]
     assert [8, 4] in [one["hidden_sizes"] for one in args]
     write_script(tmp_path, more="# another text\n")
-    assert "1 missing" in bench("run", *FAKE, "--num-seeds", "1", "--dry-run")[1] or True
+    assert len(bench("run", *FAKE, "--num-seeds", "1", "--dry-run")[1].splitlines()) == 1
     bench("run", *FAKE, "--num-seeds", "1")
     assert len(list(tmp_path.glob("runs/*/*/*/result.json"))) == 4
+    assert bench("run", *FAKE, "--num-seeds", "1", "--dry-run")[1:] == (
+        "", "nothing would be started: all 1 runs are done\n"
+    )  # fmt: skip
 
 
 def test_code_that_changes_while_the_suite_runs_is_not_run(bench, tmp_path):
