@@ -6,16 +6,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmark.one import CANNOT_WRITE, DONE, LOCKED, complete_folder
+from benchmark.one import CANNOT_WRITE, DONE, LOCKED, complete_folder, read_object
 from benchmark.runs import ROOT
 from benchmark.status import TimeLeft, failure, is_locked, seconds_of
-from benchmark.suite import BadInput, Run, write_json
+from benchmark.suite import BadInput, Run, text_hash, write_json
 
 POLL = 0.05  # seconds
 LOCKED_POLL = 2.0  # seconds between looks at a run that another harness is busy with
@@ -134,3 +134,30 @@ def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: 
             stop(list(running))
     if unwritable:
         raise BadInput(f"cannot write what the runs need ({unwritable}); the same command goes on from here")
+
+
+def run_seeds(
+    settings: dict[str, tuple[str, dict]], seeds: Sequence[int], suite_dir: Path, workers: int
+) -> dict[str, dict[int, tuple[Path, dict]]]:
+    """Runs every (script, flags) of `settings` with every seed, and returns {name: {seed: (folder, result.json)}}.
+
+    What is complete already is not run again. If a run fails, exits with a sentence once the others have ended.
+    """
+    runs = {}
+    for seed in seeds:
+        for name, (script, flags) in settings.items():
+            rest = {flag: value for flag, value in flags.items() if flag != "env_id"}
+            path = ROOT / script
+            runs[name, seed] = Run(str(path), name, flags["env_id"], rest, seed, text_hash(path))
+    how = {"time_limit": 3600.0, "retries": 0, "environ": {"OMP_NUM_THREADS": "1"}}
+    try:
+        run_local(suite_dir, list(runs.values()), how, workers, track=False)
+    except BadInput as error:
+        sys.exit(f"error: {error}")
+    found = {key: complete_folder(suite_dir / run.folder) for key, run in runs.items()}
+    if failed := [key for key, folder in found.items() if not folder]:
+        sys.exit(f"error: {len(failed)} of {len(runs)} runs failed; the same command runs them again")
+    return {
+        name: {seed: (found[name, seed], read_object(found[name, seed] / "result.json")) for seed in seeds}
+        for name in settings
+    }

@@ -1,18 +1,13 @@
 """Starting scripts as a user would, and reading what they leave in their run folders."""
 
-import hashlib
-import json
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
-from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 START = (
@@ -20,18 +15,21 @@ START = (
 )
 
 
+def as_arguments(name: str, value) -> list[str]:
+    """A flag as given on a script's command line: True is --name, False --no-name, a list --name A B."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *map(str, value if isinstance(value, list | tuple) else [value])]
+
+
 def run_script(script: str, runs_dir: Path, **flags) -> Path:
     """Runs `python script --flag value ...` and returns its run folder; CalledProcessError if it failed.
 
     Flags are given as in Args: learning_rate=1e-3, compile=True, hidden_sizes=(120, 84).
     """
-    command = [sys.executable, str(ROOT / script), "--runs-dir", str(runs_dir)]
-    for name, value in flags.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            command.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            command += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    given = [part for name, value in flags.items() for part in as_arguments(name, value)]
+    command = [sys.executable, str(ROOT / script), "--runs-dir", str(runs_dir), *given]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return Path(out.splitlines()[-1].split("see ")[-1])
 
@@ -80,41 +78,3 @@ def read_scalars(run_dir: Path, prefix: str = "", broken: list[Path] | None = No
 def series(runs: list[dict], name: str) -> tuple[list[int], np.ndarray]:
     """Steps, and values (runs, steps), of a scalar that all of the runs, as read by read_scalars, logged alike."""
     return [step for step, _, _ in runs[0][name]], np.array([[value for _, value, _ in run[name]] for run in runs])
-
-
-def complete_runs(runs_dir: Path) -> list[tuple[Path, dict, dict]]:
-    """(folder, args.json, result.json) of every run that was completed."""
-    return [
-        (path.parent, json.loads((path.parent / "args.json").read_text()), json.loads(path.read_text()))
-        for path in sorted(runs_dir.glob("*/result.json"))
-    ]
-
-
-def run_seeds(
-    settings: dict[str, tuple[str, dict]], seeds: Iterable[int], runs_dir: Path, workers: int
-) -> dict[str, dict[int, tuple[Path, dict]]]:
-    """Runs every (script, flags) of `settings` with every seed, and returns {name: {seed: (folder, result.json)}}.
-
-    What is complete already is not run again. A script whose text or flags have changed is another one and starts anew.
-    Raises CalledProcessError, after the others have ended, if a run fails.
-    """
-    folders = {}
-    for name, (script, flags) in settings.items():
-        identity = hashlib.sha256((ROOT / script).read_bytes() + json.dumps(flags, sort_keys=True).encode()).hexdigest()
-        folders[name] = runs_dir / f"{Path(script).stem}-{identity[:12]}"
-
-    def complete(name: str) -> dict[int, tuple[Path, dict]]:
-        return {args["seed"]: (folder, result) for folder, args, result in complete_runs(folders[name])}
-
-    done = {name: complete(name) for name in settings}
-    missing = [(name, seed) for seed in seeds for name in settings if seed not in done[name]]
-
-    def run(job: tuple[str, int]) -> None:
-        name, seed = job
-        script, flags = settings[name]
-        run_script(script, folders[name], seed=seed, **flags)
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(tqdm(pool.map(run, missing), total=len(missing), desc="runs", disable=not missing))
-    done = {name: complete(name) for name in settings}
-    return {name: {seed: done[name][seed] for seed in seeds} for name in settings}

@@ -29,7 +29,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmark.runs import ROOT
+from benchmark.runs import ROOT, as_arguments
 
 SUITES = ROOT / "benchmark" / "suites"
 OURS = {"env_id", "seed", "runs_dir", "track"}  # flags that the harness sets itself
@@ -70,14 +70,6 @@ class Run:
 def slug(text: str) -> str:
     """Letters, digits, dots, dashes and underscores of text, at most 60, not starting with a dot or dash."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:60].rstrip(".-") or "unnamed"
-
-
-def as_arguments(name: str, value) -> list[str]:
-    """A flag as given on a script's command line: True is --name, False --no-name, a list --name A B."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", *map(str, value if isinstance(value, list | tuple) else [value])]
 
 
 def check_flags(flags: dict, where: str) -> None:
@@ -152,6 +144,11 @@ def find_script(name: str, folder: Path) -> Path:
     raise BadInput(f"there is no script {name}")
 
 
+def text_hash(script: Path) -> str:
+    """SHA-256 of a script's text."""
+    return hashlib.sha256(script.read_bytes()).hexdigest()
+
+
 def labels(scripts: list[Path]) -> dict[Path, str]:
     """A name for each script: that of its file, with as many folders before it as tell it from the others."""
     named = {}
@@ -185,7 +182,7 @@ def expand(
     check_flags(arguments or {}, "--arguments")
 
     paths = {find_script(name, Path.cwd() if scripts else folder): name for name in dict.fromkeys(names)}
-    text = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    text = {path: text_hash(path) for path in paths}
     named = labels(list(paths))
     sweeps = {name.replace("-", "_"): values for name, values in suite.get("sweeps", {}).items()}
     variants = [{}] + [{name: value} for name, values in sweeps.items() for value in values]

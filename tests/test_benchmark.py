@@ -2,63 +2,46 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import write_script
 
-from benchmark import runs, speed
+from benchmark import local, runs, speed
 from benchmark.statistics import mean_and_interval, write_table
 
 
 @pytest.fixture
-def started(monkeypatch):
-    """Replaces the start of scripts by a finished run folder, and lists the (script, seed, flags) that were started."""
-    calls = []
+def run_seeds(monkeypatch, tmp_path):
+    """run_seeds(flags, seeds) -> {seed: (folder, return)} with a fake script, whose return is the seed."""
+    monkeypatch.setattr(local, "ROOT", tmp_path)  # where scripts are
+    monkeypatch.setenv("PYTHONPATH", str(runs.ROOT))
+    write_script(tmp_path)
 
-    def run_script(script, runs_dir, seed, **flags):
-        calls.append((script, seed, flags))
-        folder = runs_dir / f"run{len(calls)}"
-        folder.mkdir(parents=True)
-        (folder / "args.json").write_text(json.dumps({"seed": seed} | flags))
-        if not flags.get("dies"):
-            (folder / "result.json").write_text(json.dumps({"score": 10 * seed}))
-        return folder
+    def run(flags: dict, seeds: list[int]) -> dict[int, tuple[Path, float]]:
+        settings = {"a": ("fake.py", {"env_id": "A"} | flags)}
+        done = local.run_seeds(settings, seeds, tmp_path / "runs", workers=2)["a"]
+        return {seed: (folder, result["eval/episodic_return"]) for seed, (folder, result) in done.items()}
 
-    monkeypatch.setattr(runs, "run_script", run_script)
-    return calls
+    return run
 
 
-def test_only_what_is_missing_is_run(started, tmp_path):
-    settings = {"a": ("dqn.py", {"gamma": 0.5}), "b": ("per_dqn.py", {})}
-    done = runs.run_seeds(settings, [1, 2], tmp_path, workers=2)
-    assert len(started) == 4
-    assert {
-        name: {seed: result["score"] for seed, (_, result) in by_seed.items()} for name, by_seed in done.items()
-    } == {
-        "a": {1: 10, 2: 20},
-        "b": {1: 10, 2: 20},
-    }
-    again = runs.run_seeds(settings, [1, 2, 3], tmp_path, workers=2)
-    assert sorted(started[4:], key=str) == [("dqn.py", 3, {"gamma": 0.5}), ("per_dqn.py", 3, {})]
-    assert again["a"][1] == done["a"][1]
+def test_seeds_that_are_missing_are_run_and_others_are_not(run_seeds, tmp_path):
+    one = run_seeds({"gamma": 0.5}, [1, 2])
+    assert {seed: value for seed, (_, value) in one.items()} == {1: 1.0, 2: 2.0}
+    two = run_seeds({"gamma": 0.5}, [1, 3])
+    assert two[1] == one[1] and two[3][1] == 3.0
+    assert json.loads((two[3][0] / "args.json").read_text())["gamma"] == 0.5
+    assert run_seeds({"gamma": 0.6}, [1])[1][0] != one[1][0], "other flags are another run"
+    write_script(tmp_path, more="# another text\n")
+    assert run_seeds({"gamma": 0.5}, [1])[1][0] != one[1][0], "and so is another text"
 
 
-def test_changed_flags_or_scripts_are_not_done(started, tmp_path, monkeypatch):
-    (tmp_path / "dqn.py").write_text("one")
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
-    for _ in range(2):
-        runs.run_seeds({"a": ("dqn.py", {"gamma": 0.5})}, [1], tmp_path / "runs", 1)
-    assert len(started) == 1
-    runs.run_seeds({"a": ("dqn.py", {"gamma": 0.6})}, [1], tmp_path / "runs", 1)
-    assert len(started) == 2
-    (tmp_path / "dqn.py").write_text("two")
-    runs.run_seeds({"a": ("dqn.py", {"gamma": 0.6})}, [1], tmp_path / "runs", 1)
-    assert len(started) == 3
-
-
-def test_a_folder_without_a_result_does_not_count(started, tmp_path):
-    with pytest.raises(KeyError):
-        runs.run_seeds({"a": ("dqn.py", {"dies": True})}, [1], tmp_path, 1)
+def test_a_failed_seed_is_not_averaged_away(run_seeds, capsys):
+    with pytest.raises(SystemExit, match="1 of 1 runs failed"):
+        run_seeds({"does": "fail"}, [1])
+    assert "these are the last words" in capsys.readouterr().err
 
 
 def test_a_script_that_fails_is_an_error(tmp_path):

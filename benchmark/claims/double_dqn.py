@@ -26,7 +26,8 @@ import tyro
 
 import double_dqn
 import dqn
-from benchmark.runs import ROOT, read_scalars, run_seeds, series
+from benchmark.local import run_seeds
+from benchmark.runs import ROOT, read_scalars, series
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 FLAGS = {

@@ -16,7 +16,8 @@ import numpy as np
 import scipy.stats
 import tyro
 
-from benchmark.runs import ROOT, read_scalars, run_seeds, series
+from benchmark.local import run_seeds
+from benchmark.runs import ROOT, read_scalars, series
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 
@@ -65,7 +66,7 @@ def draw(folders: list[Path], loss: str, path: Path) -> None:
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     seeds = range(args.first_seed, args.first_seed + args.num_seeds)
-    settings = {"DQN": ("dqn.py", {"loss": args.loss})}
+    settings = {"DQN": ("dqn.py", {"env_id": "CartPole-v1", "loss": args.loss})}
     runs = run_seeds(settings, seeds, args.runs_dir, args.workers)["DQN"]
     rows = [
         {

@@ -16,7 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from benchmark.runs import ROOT, read_scalars, run_seeds, series
+from benchmark.local import run_seeds
+from benchmark.runs import ROOT, read_scalars, series
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 LINEAR_ONE_HOT = "linear, one-hot"
@@ -44,7 +45,7 @@ class Args:
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
-    common = {"iterations": args.iterations}
+    common = {"env_id": "CartPole-v1", "iterations": args.iterations}
     quick = {LINEAR_ONE_HOT: ("fqi.py", {"regressor": "linear", "action_coding": "one_hot"} | common)}
     quick |= {name: ("fqi.py", {"regressor": name} | common) for name in args.quick}
     slow = {name: ("fqi.py", {"regressor": name} | common) for name in args.slow}

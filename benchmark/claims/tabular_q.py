@@ -23,7 +23,8 @@ import tyro
 from tqdm import tqdm
 
 import tabular_q
-from benchmark.runs import ROOT, read_scalars, run_seeds, series
+from benchmark.local import run_seeds
+from benchmark.runs import ROOT, read_scalars, series
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 ENV_IDS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
