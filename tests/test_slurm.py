@@ -12,7 +12,7 @@ from slurm_cluster import Cluster, missing
 
 from benchmark import slurm
 from benchmark.one import complete_folder
-from benchmark.suite import read_plan
+from benchmark.suite import expand, read_plan, write_json, write_plan
 
 
 @pytest.fixture
@@ -77,35 +77,40 @@ def test_an_array_over_two_nodes_of_which_one_dies(cluster, tmp_path):
 
 
 def test_what_dies_is_submitted_again(tmp_path, monkeypatch):
-    """With a queue that loses tasks: every second submission of a run dies; a run that always dies is given up."""
+    """With a queue that loses tasks: run 1 dies once, 2 always and is given up; 4 fails by itself, which is final."""
     monkeypatch.chdir(tmp_path)
     write_script(tmp_path)
     submitted = []
 
     def submit(suite_dir, folders, seconds, options):
         submitted.append(sorted(folder.name.split("__")[2] for folder in folders))
+        assert len(submitted) <= 3
         for folder in folders:
+            if "__4__" in folder.name:
+                write_json(folder / "attempts.json", {"attempts": [{"reason": "exit code 1"}]})
+                continue
             if "__2__" in folder.name or ("__1__" in folder.name and len(submitted) == 1):
                 continue  # dies
             subprocess.run([sys.executable, "-m", "benchmark.one", str(folder)], cwd=ROOT, check=True)
 
     monkeypatch.setattr(slurm, "submit", submit)
     monkeypatch.setattr(slurm, "queued", lambda suite_dir: set())
-    from benchmark.suite import expand, write_plan
-
-    runs = expand({}, tmp_path, ["fake.py"], ["A"], 3)
+    runs = expand({}, tmp_path, ["fake.py"], ["A"], 4)
     write_plan(tmp_path / "suite", runs, {})
     how = {"time_limit": 60, "retries": 0, "environ": {}}
     slurm.run_slurm(tmp_path / "suite", runs, how, False, slurm.Options(submissions=3, poll=0.01))
-    assert submitted == [["1", "2", "3"], ["1", "2"], ["2"]]
-    assert [complete_folder(tmp_path / "suite" / run.folder) is not None for run in runs] == [True, False, True]
+    assert submitted == [["1", "2", "3", "4"], ["1", "2"], ["2"]]
+    complete = [complete_folder(tmp_path / "suite" / run.folder) is not None for run in runs]
+    assert complete == [True, False, True, False]
 
 
-def test_the_batch_script_and_its_options(tmp_path):
-    """Names reach neither the shell nor sbatch's patterns."""
+def test_the_batch_script_and_its_options(tmp_path, monkeypatch):
+    """Names reach neither the shell nor sbatch's patterns, not even that of the folder where the repository is."""
     nasty = tmp_path / "$(touch HACKED) '; x"
     nasty.mkdir()
     (nasty / "1.json").write_text("[]")
+    (nasty / "clone").symlink_to(ROOT)
+    monkeypatch.setattr(slurm, "ROOT", nasty / "clone")
     done = subprocess.run(["bash", "-c", slurm.script_text(nasty / "1.json")], capture_output=True, text=True)
     assert "IndexError" in done.stderr or "ValueError" in done.stderr, "it came as far as looking for its task"
     assert not list(tmp_path.rglob("HACKED")) and not (ROOT / "HACKED").exists()
