@@ -78,10 +78,12 @@ README_MARKS = "<!-- ladder: written by `python -m benchmark.ladder` -->\n", "<!
 def definitions(source: str) -> dict[str, str]:
     """The parts of a script in their order: docstring, imports, every top-level definition, main.
 
-    A part begins where the one before it ends, so that comments above a definition belong to it.
+    A part begins where the one before it ends, so that comments and constants above a definition belong to it.
     """
     lines, parts, start, defined = source.splitlines(), {}, 0, False
     for node in ast.parse(source).body:
+        if defined and isinstance(node, ast.Assign):
+            continue
         defined = defined or isinstance(node, ast.FunctionDef | ast.ClassDef)
         name = getattr(node, "name", "main" if defined else "imports" if parts else "docstring")
         text = "\n".join(lines[start : node.end_lineno])

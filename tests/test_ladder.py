@@ -121,6 +121,12 @@ def test_definitions_of_a_file():
     }
 
 
+def test_a_constant_belongs_to_the_definition_behind_it():
+    found = definitions(PARENT.replace("# why", "# why\nTABLE = 1\n\n"))
+    assert found["changed"] == "# why\nTABLE = 1\n\n\ndef changed():\n    return 2"
+    assert found["main"] == definitions(PARENT)["main"]
+
+
 def test_a_change_is_carried():
     """What is shared follows the parent, what is declared stays, what was removed goes, what is new comes."""
     assert rebuilt(RUNG, PARENT, CHILD) == CHILD
