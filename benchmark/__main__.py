@@ -131,8 +131,7 @@ def run(args: Run) -> int:
     except OSError as error:
         raise BadInput(f"cannot write into {suite_dir}: {error.strerror}") from error
 
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(args.threads))
-    how = {"time_limit": 60.0 * minutes, "retries": args.retries, "environ": threads}
+    how = {"time_limit": 60.0 * minutes, "retries": args.retries, "environ": local.threads(args.threads)}
     if args.launcher == "slurm":
         run_slurm(suite_dir, runs, how, args.track, args.slurm)
     else:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmark.one import CANNOT_WRITE, DONE, LOCKED, complete_folder, read_object
+from benchmark.one import CANNOT_WRITE, DONE, LOCKED, complete_folder, read_object, text_hash
 from benchmark.runs import ROOT
 from benchmark.status import TimeLeft, failure, is_locked, seconds_of
-from benchmark.suite import BadInput, Run, text_hash, write_json
+from benchmark.suite import BadInput, Run, write_json
 
 POLL = 0.05  # seconds
 LOCKED_POLL = 2.0  # seconds between looks at a run that another harness is busy with
@@ -34,6 +34,11 @@ def prepare(suite_dir: Path, run: Run, how: dict, track: bool) -> Path:
     job = {"script": run.script, "sha256": run.sha256, "command": command, "cwd": os.getcwd(), **how}
     write_json(folder / "job.json", job | {"environ": how["environ"] | wandb_environment(suite_dir, run, folder)})
     return folder
+
+
+def threads(number: int) -> dict[str, str]:
+    """The environment variables that give a script's numerical libraries so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(number))
 
 
 def wandb_environment(suite_dir: Path, run: Run, folder: Path) -> dict[str, str]:
@@ -149,7 +154,7 @@ def run_seeds(
             rest = {flag: value for flag, value in flags.items() if flag != "env_id"}
             path = ROOT / script
             runs[name, seed] = Run(str(path), name, flags["env_id"], rest, seed, text_hash(path))
-    how = {"time_limit": 3600.0, "retries": 0, "environ": {"OMP_NUM_THREADS": "1"}}
+    how = {"time_limit": 3600.0, "retries": 0, "environ": threads(1)}
     try:
         run_local(suite_dir, list(runs.values()), how, workers, track=False)
     except BadInput as error:

@@ -53,6 +53,11 @@ def complete_folder(folder: Path) -> Path | None:
     return None
 
 
+def text_hash(script: Path) -> str:
+    """SHA-256 of a script's text."""
+    return hashlib.sha256(script.read_bytes()).hexdigest()
+
+
 def prctl(option: int, value: int) -> None:
     """Linux's prctl; elsewhere nothing happens."""
     if sys.platform == "linux":
@@ -106,7 +111,7 @@ def end(process: subprocess.Popen, stop: Stop) -> None:
 
 def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
     """Runs the script once; returns how it ended if that is worth a word, else ''. Raises OSError (disk full, ...)."""
-    if hashlib.sha256(Path(job["script"]).read_bytes()).hexdigest() != job["sha256"]:
+    if text_hash(Path(job["script"])) != job["sha256"]:
         return "the script was changed after this suite was started"
     folder.mkdir(parents=True, exist_ok=True)
     supervisor = os.getpid()

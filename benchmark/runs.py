@@ -10,9 +10,8 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 
 ROOT = Path(__file__).resolve().parent.parent
-START = (
-    b"\x3a\x02\x08\x01"  # how an event ends that says: a session has started, what was logged from its step on is void
-)
+# How an event ends that says: a session has started, and what was logged from its step on is void.
+START = b"\x3a\x02\x08\x01"
 
 
 def as_arguments(name: str, value) -> list[str]:

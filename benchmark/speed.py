@@ -170,7 +170,7 @@ def cleanrl_clocks(args: Args, script: str, flags: str, env: dict[str, str]) -> 
 
 
 def in_turns(programs: dict[str, Callable[[], float]], repeats: int, title: str) -> dict[str, list[float]]:
-    """What every program returns, its time, `repeats` of each, taking turns."""
+    """The times that every program returns, `repeats` of each, taking turns."""
     times = {name: [] for name in programs}
     for _ in tqdm(range(repeats), desc=title):
         for name, program in programs.items():

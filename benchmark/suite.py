@@ -29,6 +29,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from benchmark.one import text_hash
 from benchmark.runs import ROOT, as_arguments
 
 SUITES = ROOT / "benchmark" / "suites"
@@ -142,11 +143,6 @@ def find_script(name: str, folder: Path) -> Path:
         if path.is_file():
             return path.resolve()
     raise BadInput(f"there is no script {name}")
-
-
-def text_hash(script: Path) -> str:
-    """SHA-256 of a script's text."""
-    return hashlib.sha256(script.read_bytes()).hexdigest()
 
 
 def labels(scripts: list[Path]) -> dict[Path, str]:
