@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import math
 import re
 import time
@@ -177,7 +178,7 @@ def final_returns(analysis: Analysis, folder: Path) -> Section:
             std = number(values.std(ddof=1)) if len(values) > 1 else "–"
             row = [env_id, label, str(len(values)), number(values.mean()), std, number(middle), span(low, high)]
             rows.append([*row, number(values.min()), number(values.max())])
-    header = ["environment", "script", "seeds", "mean", "std", "IQM", "95 % interval", "lowest", "highest"]
+    header = ["environment", "script", "seeds", "mean", "std", "IQM", "its 95 % interval", "lowest", "highest"]
     tables = [Table(header, rows)]
     if analysis.normalised:
         rows = []
@@ -187,7 +188,7 @@ def final_returns(analysis: Analysis, folder: Path) -> Section:
             rows.append([*row, number(float(pooled_iqm(*values))), span(*interval(values))])
         over = ", ".join(analysis.normalised)
         caption = f"Normalised (0: random policy, 1: reference score), over {over}"
-        tables.append(Table(["script", "mean", "IQM", "95 % interval"], rows, caption))
+        tables.append(Table(["script", "mean", "IQM", "its 95 % interval"], rows, caption))
     words = "Mean return of the final weights, in greedy play. A dot is a seed, the bar the interquartile mean (IQM)."
     save(analysis, folder, "finals", figures.finals(dots, analysis.colors))
     return Section("Final returns", words, ("finals", "Final greedy return of every seed"), tables)
@@ -399,7 +400,9 @@ def references(analysis: Analysis) -> Section | None:
             values, steps = analysis.finals(env_id, label), records[0].result.get("global_step")
             spread = f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
             steps = f"{steps:,}" if isinstance(steps, int) else "–"
-            published.append([env_id, label, number(values.mean()) + spread, steps, str(len(values))])
+            limit = values_of(records, "max_episode_steps")
+            script = f"{label}, episodes of at most {limit} steps" if limit else label
+            published.append([env_id, script, number(values.mean()) + spread, steps, str(len(values))])
         for row in known.get("published", []):
             if row["protocol"] == "greedy":
                 spread = f" ± {number(row['std'])}" if "std" in row else ""
@@ -424,8 +427,10 @@ def protocol(analysis: Analysis) -> Section:
     for env_id, group in analysis.groups.items():
         own = [record for records in group.values() for record in records]
         values = [values_of(own, name) for name in ("total_timesteps", "eval_episodes", "eval_frequency")]
+        values.append(values_of(own, "max_episode_steps") or "its own")
         rows.append([env_id, *values, seeds_text({record.seed for record in own})])
-    header = ["environment", "training steps", "episodes an evaluation", "steps between evaluations", "seeds"]
+    header = ["environment", "training steps", "episodes an evaluation", "steps between evaluations"]
+    header += ["steps an episode at most", "seeds"]
     tables.append(Table(header, rows, "Protocol: greedy play from starts of its own, in an environment of its own"))
     names = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
     origin = [[name, values_of(done, name)] for name in (*names, "cpu_count", "gpu")]
@@ -453,7 +458,7 @@ def save(analysis: Analysis, folder: Path, name: str, figure) -> None:
 
 
 def write_csv(analysis: Analysis, folder: Path) -> None:
-    """finals.csv: a row a run; curves.csv: a row an evaluation."""
+    """finals.csv: a row a run, with its last episodes' returns; curves.csv: a row an evaluation."""
     finals, curves = [], []
     for record in analysis.results.done:
         row = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "final_return": record.final}
@@ -473,7 +478,8 @@ def write_csv(analysis: Analysis, folder: Path) -> None:
                     point[name.removeprefix("eval/")] = float(others.get(name, {}).get(step, math.nan))
                 curves.append(point)
         kept = ("best_return", "global_step", "updates", "seconds", "sps")
-        finals.append(row | {name: record.result.get(name, "") for name in kept})
+        row |= {name: record.result.get(name, "") for name in kept}
+        finals.append(row | {"returns": json.dumps(record.result.get("returns", []))})
     for rows, name in ((finals, "finals.csv"), (curves, "curves.csv")):
         if rows:
             write_table(rows, folder / name)

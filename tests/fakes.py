@@ -97,6 +97,7 @@ def write_run(folder: Path, args: dict, curve: np.ndarray, steps: np.ndarray, mo
         rows.append((int(step), scalars))
     write_events(run_dir, rows)
     result = {"eval/episodic_return": float(curve[-1]), "best_return": float(max(curve)), "global_step": int(steps[-1])}
+    result["returns"] = [float(curve[-1]) - 1, float(curve[-1]) + 1]  # of two episodes
     (run_dir / "result.json").write_text(json.dumps(result | {"seconds": 12.5, "sps": 8000.0, "updates": 100}))
     return run_dir
 

@@ -93,13 +93,27 @@ def test_the_csv_holds_every_seed(bench, tmp_path):
     assert len(finals) == 6 and len(curves) == 6 * 20
     for row in finals:
         (path,) = suite_dir.glob(f"good__{row['env_id']}__{row['seed']}__*/*/result.json")
-        assert float(row["final_return"]) == json.loads(path.read_text())["eval/episodic_return"]
+        final = json.loads(path.read_text())["eval/episodic_return"]
+        assert float(row["final_return"]) == final and json.loads(row["returns"]) == [final - 1, final + 1]
     first = finals[0]  # CartPole: random 22.4, reference 500
     assert float(first["normalised"]) == pytest.approx((float(first["final_return"]) - 22.4) / (500 - 22.4))
     own = [float(row["episodic_return"]) for row in curves if row["env_id"] == "CartPole-v1" and row["seed"] == "1"]
     assert float(first["area"]) == pytest.approx(np.trapezoid(own, dx=5000) / 95_000, rel=1e-5)
     reached = [i for i, value in enumerate(own) if value >= 475]
     assert float(first["steps_to_threshold"]) == (5000 * (reached[0] + 1) if reached else float("inf"))
+
+
+def test_a_limit_of_episodes_that_is_not_the_environments_own_is_named_beside_published_scores(bench, tmp_path):
+    for suite, limit, script in (
+        ({"arguments": {"max_episode_steps": 5000}}, "5,000", r"good.py, episodes of at most 5,000 steps"),
+        ({}, "its own", "good.py"),
+    ):
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        write_suite(tmp_path, {"good.py": 0.9}, ENV_IDS, 1, suite=suite)
+        bench("report", "suite")
+        text = (tmp_path / "report" / "report.md").read_text()
+        assert f"| CartPole-v1 | 100,000 | 20 | 5,000 | {limit} | 1 |" in text
+        assert re.search(rf"\| CartPole-v1 \| {script} \| [\d.]+ \| 100,000 \| 1 \|", text)
 
 
 def test_normalisation_does_not_depend_on_the_runs(bench, tmp_path):
