@@ -102,6 +102,27 @@ def stopped(tmp_path, monkeypatch):
     return run_dir
 
 
+def test_after_a_resume_events_count_once_and_the_best_before_is_kept(tmp_path, monkeypatch):
+    """Stopped at step 230, behind the events of step 200, and resumed from the checkpoint of step 180."""
+    arguments = {"total_timesteps": 300, "eval_frequency": 100, "learning_rate": 1e-9}  # all evaluations alike
+    _, expected_logged, expected_result = outcome(train(small(tmp_path / "whole", **arguments)))
+    assert expected_result["best_step"] == 100, "else it would not have to be kept"
+    schedule = dqn_atari.linear_schedule
+
+    def stop(start_e, end_e, duration, t):
+        if t == 230:
+            raise Stop
+        return schedule(start_e, end_e, duration, t)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(dqn_atari, "linear_schedule", stop)
+        train(small(tmp_path / "stopped", **arguments))
+    (run_dir,) = (tmp_path / "stopped").iterdir()
+    assert scalars(run_dir)["losses/td_loss"][-1][0] == 200
+    _, logged, result = outcome(train(Args(resume=run_dir)))
+    assert logged == expected_logged and result == expected_result
+
+
 def test_resume_has_the_arguments_of_the_run(stopped):
     args, saved = load_checkpoint(Args(resume=stopped))
     assert asdict(args) == asdict(small(stopped.parent)) | dqn_atari.PROTOCOLS["nature"]
