@@ -256,6 +256,12 @@ class QNetwork(nn.Sequential):
             nn.ReLU(),
             nn.Linear(512, num_actions),
         )
+        # With PyTorch's own, smaller initial weights a ball hardly shows in the output, and units die.
+        # Outputs near 0, because the largest of many random ones would be an optimistic first target.
+        for layer in self:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.orthogonal_(layer.weight, gain=0.01 if layer is self[-1] else math.sqrt(2))
+                nn.init.zeros_(layer.bias)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         x = obs.to(torch.float32, memory_format=torch.channels_last)  # the layout in which convolutions are fastest

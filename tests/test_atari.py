@@ -128,6 +128,15 @@ def test_the_network_is_that_of_the_paper():
     assert [layer.weight.numel() + layer.bias.numel() for layer in layers] == sizes
 
 
+def test_the_first_weights_keep_the_size_of_signals():
+    """W Wᵀ = 2 I: the rows are orthogonal, and make up for the half that a ReLU cuts off. Outputs begin near 0."""
+    layers = [layer for layer in dqn_atari.QNetwork(6) if hasattr(layer, "weight")]
+    for layer, square in zip(layers, [2, 2, 2, 2, 1e-4], strict=True):
+        rows = layer.weight.flatten(1)
+        assert torch.allclose(rows @ rows.T, square * torch.eye(len(rows)), rtol=0, atol=1e-5 * square)
+        assert not layer.bias.any()
+
+
 # --- Replay: a frame's number stands in its first two pixels, its game in the third ---
 
 
