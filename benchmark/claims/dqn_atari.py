@@ -1,0 +1,148 @@
+"""Why dqn_atari.py draws its own first weights: with PyTorch's, the Nature paper's network is slow to see the ball.
+
+    python -m benchmark.claims.dqn_atari
+
+On a fixed replay buffer of random play of Pong, the same updates are made from dqn_atari.py's first weights
+(orthogonal, no biases, outputs near 0) and from those that PyTorch gives to its layers. A point is won or lost in one
+of some 40 steps, and a network that says the same of all states can have no lower TD error than the variance of the
+rewards, 0.02. Whoever sees the ball behind the paddle can. Measured are the TD error during the updates, and after
+them how much Q differs between states, and which share of units is dead: 0 in all of 256 observations, so that they
+no longer learn.
+
+Both begin with the same seed, and so with the same games and the same batches.
+"""
+
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import tyro
+from torch import nn
+from tqdm import tqdm
+
+import dqn_atari
+from benchmark.runs import ROOT
+from benchmark.statistics import draw_mean, mean_and_interval, write_table
+
+FIRST_WEIGHTS = ("dqn_atari.py's", "PyTorch's")
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Args:
+    num_seeds: int = 10
+    """seeds to run, from 1 on"""
+    workers: int = 2
+    """runs at the same time, one core each"""
+    output: Path = ROOT / "benchmark" / "results"
+    """where table and figure are written"""
+    env_id: str = "ALE/Pong-v5"
+    """the game"""
+    steps: int = 20_000
+    """steps of random play in the replay buffer, of eight games together"""
+    updates: int = 2_000
+    """updates to make, with the batches, the step size and the period of target updates that dqn_atari.py has"""
+    average: int = 100
+    """updates over which a TD error is averaged"""
+
+
+def random_play(args: Args, defaults: dqn_atari.Args, seed: int) -> tuple[dqn_atari.ReplayBuffer, int]:
+    """A full replay buffer, and the number of actions of the game."""
+    rng, num_envs = np.random.default_rng(seed), 8
+    buffer = dqn_atari.ReplayBuffer(args.steps, num_envs, CPU)
+    with closing(dqn_atari.make_env(defaults, num_envs)) as env:
+        num_actions = int(env.single_action_space.n)
+        obs, _ = env.reset(seed=dqn_atari.game_seeds(num_envs, seed))
+        ended = np.zeros(num_envs, np.bool_)
+        for _ in range(buffer.rows):
+            action = rng.integers(num_actions, size=num_envs)
+            next_obs, reward, terminated, truncated, _ = env.step(action)
+            buffer.add(obs, action, reward, terminated, final=ended)
+            obs, ended = next_obs, terminated | truncated
+    return buffer, num_actions
+
+
+def dead_units(network: dqn_atari.QNetwork, obs: torch.Tensor) -> list[float]:
+    """Of each layer with a ReLU, the share of units (in convolutions: of channels) that are 0 in all observations."""
+    shares, hooks = [], []
+    for layer in network:
+        if isinstance(layer, nn.ReLU):
+            hooks.append(layer.register_forward_hook(lambda _, __, x: shares.append(never(x))))
+    network(obs)
+    for hook in hooks:
+        hook.remove()
+    return shares
+
+
+def never(x: torch.Tensor) -> float:
+    """The share of units (B, units, ...) that are nowhere above 0."""
+    return 1.0 - (x > 0).transpose(0, 1).flatten(1).any(dim=1).float().mean().item()
+
+
+def learn(first_weights: str, seed: int, args: Args) -> tuple[np.ndarray, dict[str, float]]:
+    """The TD error, averaged over every so many updates, and what was measured after the last one."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as in dqn_atari.train
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    defaults = dqn_atari.with_protocol(dqn_atari.Args(env_id=args.env_id, cuda=False))
+    buffer, num_actions = random_play(args, defaults, seed)
+    q_network, target_network = (dqn_atari.QNetwork(num_actions) for _ in range(2))
+    if first_weights == "PyTorch's":
+        for layer in q_network:
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+    q_vector, target_vector = dqn_atari.as_vector(q_network), dqn_atari.as_vector(target_network)
+    dqn_atari.update_target(target_vector, q_vector, tau=1.0)
+    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros(())]]
+    losses = []
+    for update in range(1, args.updates + 1):
+        batch = buffer.sample(defaults.batch_size, rng, CPU)
+        loss, _, gradient = dqn_atari.loss_and_gradient(q_network, target_network, batch, defaults)
+        dqn_atari.adam_step(q_vector, gradient, moments, defaults.learning_rate)
+        losses.append(loss.item())
+        if update * defaults.train_frequency % defaults.target_network_frequency == 0:
+            dqn_atari.update_target(target_vector, q_vector, tau=1.0)
+    obs = buffer.sample(256, rng, CPU).obs
+    with torch.inference_mode():
+        dead = dead_units(q_network, obs)
+        spread = q_network(obs).std(dim=0).mean().item()
+    curve = np.array(losses).reshape(-1, args.average).mean(axis=1)
+    measured = {"td_error": float(curve[-5:].mean()), "spread_of_q": spread}
+    return curve, measured | {f"dead_in_layer_{i}": share for i, share in enumerate(dead, start=1)}
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    jobs = [(name, seed) for seed in range(1, args.num_seeds + 1) for name in FIRST_WEIGHTS]
+    with ProcessPoolExecutor(args.workers) as pool:
+        runs = pool.map(learn, *zip(*jobs, strict=True), [args] * len(jobs))
+        results = dict(zip(jobs, tqdm(runs, total=len(jobs), desc="runs"), strict=True))
+    rows = [{"first_weights": name, "seed": seed} | results[name, seed][1] for name, seed in jobs]
+    write_table(rows, args.output / "dqn_atari_first_weights.csv")
+
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for color, name in enumerate(FIRST_WEIGHTS):
+        curves = np.array([curve for (other, _), (curve, _) in results.items() if other == name])
+        draw_mean(axes, args.average * np.arange(1, curves.shape[1] + 1), curves, color=f"C{color}", label=name)
+    title = f"TD error from {' and '.join(FIRST_WEIGHTS)} first weights"
+    axes.set(title=title, xlabel="updates", ylabel="mean squared TD error", ylim=(0, None))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(args.output / "dqn_atari_first_weights.png", dpi=110)
+
+    for name in FIRST_WEIGHTS:
+        own = [row for row in rows if row["first_weights"] == name]
+        said = []
+        for measure in list(rows[0])[2:]:
+            mean, low, high = mean_and_interval(np.array([row[measure] for row in own]))
+            said.append(f"{measure} {mean:.4f} ({low:.4f} to {high:.4f})")
+        print(f"{name} first weights: {', '.join(said)}")
+
+
+if __name__ == "__main__":
+    main()
