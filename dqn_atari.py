@@ -257,7 +257,8 @@ class QNetwork(nn.Sequential):
             nn.Linear(512, num_actions),
         )
         # With PyTorch's own, smaller initial weights a ball hardly shows in the output, and units die.
-        # Outputs near 0, because the largest of many random ones would be an optimistic first target.
+        # √2 makes up for the half that a ReLU cuts off. The last layer begins near 0: the largest of several random
+        # outputs would be an optimistic first target.
         for layer in self:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.orthogonal_(layer.weight, gain=0.01 if layer is self[-1] else math.sqrt(2))

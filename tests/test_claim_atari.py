@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import dqn_atari
 from benchmark.claims.dqn_atari import FIRST_WEIGHTS, Args, learn, never
 
 
@@ -16,10 +17,19 @@ def test_a_unit_is_dead_if_it_is_0_in_all_observations():
     assert never(channels) == pytest.approx(3 / 4)
 
 
-def test_both_learn_from_the_same_games():
+def test_both_learn_from_the_same_games(monkeypatch):
     """At first the error is r - Q, and Q near 0: that of both is about the mean of r², the share of points."""
+    step, moved = dqn_atari.adam_step, []
+
+    def watched(vector, *others):
+        before = vector.clone()
+        step(vector, *others)
+        moved.append((vector - before).abs().max().item())
+
+    monkeypatch.setattr(dqn_atari, "adam_step", watched)
     args = Args(steps=2_000, updates=10, average=2)
     (own, measured), (other, _) = (learn(name, 1, args) for name in FIRST_WEIGHTS)
+    assert len(moved) == 2 * 10 and min(moved) > 1e-5, "weights move in every update"
     assert own.shape == other.shape == (5,) and np.isfinite(own).all()
     assert own[0] == pytest.approx(other[0], abs=0.01) and not np.array_equal(own, other)
     assert {"td_error", "spread_of_q", "dead_in_layer_1", "dead_in_layer_4"} <= measured.keys()

@@ -40,14 +40,12 @@ class Args:
     """runs at the same time, one core each"""
     output: Path = ROOT / "benchmark" / "results"
     """where table and figure are written"""
-    env_id: str = "ALE/Pong-v5"
-    """the game"""
     steps: int = 20_000
     """steps of random play in the replay buffer, of eight games together"""
     updates: int = 2_000
     """updates to make, with the batches, the step size and the period of target updates that dqn_atari.py has"""
     average: int = 100
-    """updates over which a TD error is averaged"""
+    """updates over which a TD error is averaged, a divisor of their number"""
 
 
 def random_play(args: Args, defaults: dqn_atari.Args, seed: int) -> tuple[dqn_atari.ReplayBuffer, int]:
@@ -89,7 +87,7 @@ def learn(first_weights: str, seed: int, args: Args) -> tuple[np.ndarray, dict[s
     torch.set_flush_denormal(True)  # as in dqn_atari.train
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    defaults = dqn_atari.with_protocol(dqn_atari.Args(env_id=args.env_id, cuda=False))
+    defaults = dqn_atari.with_protocol(dqn_atari.Args(env_id="ALE/Pong-v5", cuda=False))
     buffer, num_actions = random_play(args, defaults, seed)
     q_network, target_network = (dqn_atari.QNetwork(num_actions) for _ in range(2))
     if first_weights == "PyTorch's":
@@ -118,6 +116,8 @@ def learn(first_weights: str, seed: int, args: Args) -> tuple[np.ndarray, dict[s
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
+    if min(args.updates, args.average) < 1 or args.updates % args.average or args.steps < 64:
+        raise SystemExit("error: --updates must be a multiple of --average, and --steps at least 64")
     jobs = [(name, seed) for seed in range(1, args.num_seeds + 1) for name in FIRST_WEIGHTS]
     with ProcessPoolExecutor(args.workers) as pool:
         runs = pool.map(learn, *zip(*jobs, strict=True), [args] * len(jobs))
