@@ -18,7 +18,7 @@ protocol as much as on the algorithm; the two common ones are `--protocol nature
 such as `--noop-max 10` overrides that one part of the protocol.
 
 A step is an action of the agent in one game, and so four frames. With several games, whatever is said in steps counts
-those of all games: there are as many updates a step as with one.
+those of all games: there are as many updates a step as with one. (The step that begins a game is counted too.)
 
     python dqn_atari.py --env-id ALE/Pong-v5
     python dqn_atari.py --env-id BreakoutNoFrameskip-v4 --num-envs 8 --checkpoint-frequency 250000
@@ -84,8 +84,8 @@ class Args:
     """learn on the GPU (default: if there is one)"""
     compile: bool = False
     """compile the update with torch.compile, for a GPU: slow to start, then faster (on a CPU it gains nothing)"""
-    num_threads: int = min(4, os.cpu_count() or 1)
-    """CPU threads of PyTorch (default: one for each core, at most 4)"""
+    num_threads: int = min(4, torch.get_num_threads())
+    """CPU threads of PyTorch (default: one for each core, or OMP_NUM_THREADS, but at most 4)"""
     track: bool = False
     """log to Weights & Biases too, not to TensorBoard alone"""
     wandb_project_name: str = "qladder"
@@ -99,9 +99,9 @@ class Args:
     save_model: bool = False
     """keep the final weights (model.pt) and the best evaluated ones (best_model.pt)"""
     checkpoint_frequency: int = 0
-    """steps between checkpoints, which cut off the games under way (0: none; one is as large as the replay buffer)"""
+    """steps between checkpoints, which cut off games under way (0: none; two replay buffers must fit on the disk)"""
     resume: Path | None = None
-    """run folder to go on with, from its last checkpoint and with its arguments; no other flag is allowed beside it"""
+    """run folder to go on with, from its last checkpoint with its arguments; takes no other flag (in W&B a new run)"""
     evaluate: Path | None = None
     """load these weights and only play"""
     runs_dir: Path = Path("runs")
@@ -116,11 +116,11 @@ class Args:
     repeat_action_probability: float | None = None
     """probability with which a frame repeats the last action, "sticky" (default: nature 0, machado 0.25)"""
     terminal_on_life_loss: bool | None = None
-    """a lost life is terminal for the learner, while the game goes on (default: nature yes, machado no)"""
+    """a lost life is terminal for the learner, the game goes on (True or False; default: nature True, machado False)"""
     noop_max: int | None = None
     """games begin with fewer than so many frames without action, at random (default: nature 30, machado 0)"""
     fire_reset: bool | None = None
-    """press fire at a game's start; after a lost life the agent has to (default: nature yes, machado no)"""
+    """press fire at a game's start, not after a lost life (True or False; default: nature True, machado False)"""
     frame_skip: int = 4
     """frames for which an action is repeated"""
     max_frames: int = 108_000
@@ -192,6 +192,13 @@ def with_protocol(args: Args) -> Args:
     """The arguments with what was left open (None) as the protocol has it."""
     parts = PROTOCOLS[args.protocol].items()
     return replace(args, **{name: value for name, value in parts if getattr(args, name) is None})
+
+
+def print_protocol(args: Args) -> dict:
+    """Prints and returns all that scores depend on besides the agent."""
+    protocol = {name: getattr(args, name) for name in ("protocol", *PROTOCOLS["nature"], "frame_skip", "max_frames")}
+    print(f"{args.env_id}: {', '.join(f'{name} {value}' for name, value in protocol.items())}")
+    return protocol
 
 
 def game_name(env_id: str) -> str:
@@ -306,7 +313,8 @@ class ReplayBuffer:
         self.reward = np.zeros(shape, np.int8)  # clipped
         self.terminated = np.zeros(shape, np.bool_)
         self.age = np.zeros(shape, np.uint8)  # steps since the game's start, 3 if there are more
-        self.final = np.ones(shape, np.bool_)  # the last row of a game; the row after it has age 0
+        # The last row of a game; the row after it has age 0. True at first, because with the first row games begin.
+        self.final = np.ones(shape, np.bool_)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that is stored, for checkpoints; no copies."""
@@ -314,7 +322,7 @@ class ReplayBuffer:
         return {"frames": self.frames} | {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def add(self, obs, action, reward, terminated, final) -> None:
-        """Copies in a row: obs (num_envs, 4, 84, 84), the rest (num_envs,); `final`: the game had ended before it."""
+        """Copies in a row: obs (num_envs, 4, 84, 84), the rest (num_envs,). `final`: no action was taken in it."""
         row, before = self.added % self.rows, (self.added - 1) % self.rows
         first = row * self.num_envs
         self.frames[first : first + self.num_envs] = to_device(torch.from_numpy(obs[:, -1]), self.frames.device)
@@ -345,17 +353,27 @@ class ReplayBuffer:
         return Batch(frames[:, :4], numbers[:, 5], numbers[:, 6].float(), frames[:, 1:], numbers[:, 7].bool())
 
 
+def free_memory(device: str) -> float:
+    """Bytes that are free on "cuda" or "cpu": of the machine, and no more than its container or Slurm job may have."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    if not Path("/proc/meminfo").exists():  # elsewhere than on Linux there is no simple way to ask
+        return math.inf
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+    group = Path(f"/sys/fs/cgroup{own}")
+    files = [folder / "memory.max" for folder in (group, *group.parents)]
+    limits = [file.read_text().strip() for file in files if file.exists()]
+    return min([free, *(int(limit) for limit in limits if limit != "max")])
+
+
 def place_replay(args: Args, device: torch.device) -> torch.device:
     """Where the replay buffer goes: on the device if it fits there, else on the CPU. Raises BadInput if it does not."""
-    needed = args.buffer_size * (84 * 84 + 5)
-    free = {"cpu": math.inf}
-    if Path("/proc/meminfo").exists():  # elsewhere than on Linux there is no simple way to ask
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free["cpu"] = int(lines["MemAvailable"].split()[0]) * 1024
-    if device.type == "cuda":
-        free["cuda"] = torch.cuda.mem_get_info(device)[0]
-    spare = 2**30  # for networks, batches and the emulators
-    fits = [name for name in (device.type, "cpu") if needed + spare <= free[name]]
+    needed, spare = args.buffer_size * (84 * 84 + 5), 2**30  # spare: for networks, batches and the emulators
+    free = {name: free_memory(name) for name in (device.type, "cpu")}
+    places = ["cpu"] if args.checkpoint_frequency else []  # on its way to the disk it passes through the CPU's memory
+    fits = [name for name in free if all(needed + spare <= free[place] for place in (name, *places))]
     if not fits:
         sizes = ", ".join(f"{size / 2**30:.1f} GiB free on the {name}" for name, size in free.items())
         raise BadInput(
@@ -446,7 +464,7 @@ def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, v
             q = q_values(obs)  # (num_games, num_actions)
             explore, action = rng.random(num_games) < args.eval_epsilon, rng.integers(num_actions, size=num_games)
             if video_folder and running[0]:
-                video.append(obs[0, -1])
+                video.append(obs[0, -1].copy())  # a view would keep all games' pictures in memory
             obs, reward, terminated, truncated, info = env.step(np.where(explore, action, q.argmax(axis=1)))
             lost, lives = life_lost(info["lives"], lives) & args.terminal_on_life_loss, info["lives"]
             max_q.append(q.max(axis=1))
@@ -463,12 +481,16 @@ def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, v
     counted = np.arange(len(steps))[:, None] < np.where(cut, (length + 1) // 2, length)
     returns = (reward * running).sum(axis=0, dtype=float).tolist()
     if video_folder:
-        from moviepy import ImageSequenceClip  # only --capture-video needs it
+        from moviepy import VideoClip  # only --capture-video needs it
+
+        def picture(seconds: float) -> np.ndarray:
+            frame = video[min(round(seconds * fps), len(video) - 1)]
+            return np.kron(frame, np.ones((4, 4), np.uint8))[:, :, None].repeat(3, axis=2)
 
         video_folder.mkdir(exist_ok=True)
-        pictures = [np.kron(frame, np.ones((4, 4), np.uint8))[:, :, None].repeat(3, axis=2) for frame in video]
-        clip = ImageSequenceClip(pictures, fps=60 / args.frame_skip)
-        clip.write_videofile(str(video_folder / f"{video_name}-episode-0.mp4"), logger=None)
+        fps = 60 / args.frame_skip
+        clip = VideoClip(picture, duration=len(video) / fps)
+        clip.write_videofile(str(video_folder / f"{video_name}-episode-0.mp4"), fps=fps, logger=None)
     metrics = {"eval/episodic_return": np.mean(returns), "eval/episodic_return_std": np.std(returns)}
     predicted, realised = np.array(max_q[:-1])[counted], discounted[:-1][counted]
     metrics |= {"eval/q_predicted": predicted.mean(), "eval/q_realised": realised.mean()}
@@ -545,10 +567,12 @@ def start_wandb(args: Args, name: str):
 
 
 @contextmanager
-def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
+def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
     """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
     run = start_wandb(args, run_dir.name) if args.track else None
-    writer = SummaryWriter(run_dir, flush_secs=5)  # also the longest that close() may wait after a Ctrl-C
+    # flush_secs is also the longest that close() may wait after a Ctrl-C. purge_step: TensorBoard drops what the
+    # process that ended had logged behind the checkpoint from which this one goes on.
+    writer = SummaryWriter(run_dir, flush_secs=5, purge_step=first_step + 1)
     rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
     writer.add_text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows]))
 
@@ -571,13 +595,24 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
             run.finish(exit_code=exit_code)
 
 
+def save(content, path: Path) -> None:
+    """torch.save: a process killed at any moment leaves the old file or the new one, whole. Raises OSError."""
+    part = path.with_suffix(".part")
+    try:
+        with open(part, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except RuntimeError as error:  # behind it torch hides the OSError of a full disk
+        part.unlink()
+        raise error.__context__ or error from None
+    os.replace(part, path)
+
+
 def save_checkpoint(run_dir: Path, args: Args, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
-    """Writes checkpoint.pt. A process killed at any moment leaves the old one or the new one, whole."""
-    with open(run_dir / "checkpoint.part", "wb") as file:
-        torch.save({"args": json.dumps(asdict(args), default=str), "tensors": tensors, "numbers": numbers}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(run_dir / "checkpoint.part", run_dir / "checkpoint.pt")
+    """Writes checkpoint.pt: all that train() needs in order to go on."""
+    own = json.dumps(asdict(args), default=str)
+    save({"args": own, "tensors": tensors, "numbers": numbers}, run_dir / "checkpoint.pt")
 
 
 def load_checkpoint(args: Args) -> tuple[Args, dict]:
@@ -592,12 +627,13 @@ def load_checkpoint(args: Args) -> tuple[Args, dict]:
         # Mapped, not read: what it holds goes straight to where it belongs, and is in memory but once.
         saved = torch.load(run_dir / "checkpoint.pt", weights_only=True, map_location="cpu", mmap=True)
         own = json.loads(saved["args"])
+        args = Args(**own | {"runs_dir": Path(own["runs_dir"])})
     except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise BadInput(f"{run_dir} has no whole checkpoint: {str(error).splitlines()[0]}") from error
     for name, value in own.items():
         if value != stored.get(name):
             raise BadInput(f"{run_dir}/checkpoint.pt is of another run, with {name} {value}, not {stored.get(name)}")
-    return Args(**own | {"runs_dir": Path(own["runs_dir"])}), saved
+    return args, saved
 
 
 def train(args: Args) -> Path:
@@ -643,20 +679,17 @@ def train(args: Args) -> Path:
         first_step, updates, best_return, best_step, seconds, buffer.added = saved["numbers"]["counters"]
         rng.bit_generator.state = saved["numbers"]["rng"]
         torch.set_rng_state(saved["numbers"]["torch_rng"])
-        # TensorBoard drops what the ended process logged after the checkpoint.
-        SummaryWriter(run_dir, purge_step=first_step + 1).close()
         del saved  # and with it the file that is mapped
     else:
         run_dir = make_run_dir(args)
-    protocol = {name: getattr(args, name) for name in ("protocol", *PROTOCOLS["nature"], "frame_skip", "max_frames")}
-    print(f"{args.env_id}: {', '.join(f'{name} {value}' for name, value in protocol.items())}")
+    protocol = print_protocol(args)
     size = buffer.frames.nbytes / 2**30
     print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {buffer.frames.device.type}")
 
     video_folder = run_dir / "videos" if args.capture_video else None
     exploration_steps = args.exploration_fraction * args.total_timesteps
     start_time = time.time() - seconds
-    with closing(env), open_log(args, run_dir) as log:
+    with closing(env), open_log(args, run_dir, first_step) as log:
         games_begin = first_step
 
         def due(every: int) -> bool:
@@ -714,7 +747,7 @@ def train(args: Args) -> Path:
                 if metrics["eval/episodic_return"] > best_return:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
                     if args.save_model:
-                        torch.save(q_network.state_dict(), run_dir / "best_model.pt")
+                        save(q_network.state_dict(), run_dir / "best_model.pt")
 
             # Checkpoint: the observation at hand becomes the final one of its game, and new games begin.
             if args.checkpoint_frequency and due(args.checkpoint_frequency) and global_step < args.total_timesteps:
@@ -726,7 +759,7 @@ def train(args: Args) -> Path:
                 games_begin = global_step
         progress.close()
         if args.save_model:
-            torch.save(q_network.state_dict(), run_dir / "model.pt")
+            save(q_network.state_dict(), run_dir / "model.pt")
 
     seconds = time.time() - start_time
     normalised = human_normalised(args.env_id, metrics["eval/episodic_return"])
@@ -746,6 +779,8 @@ def train(args: Args) -> Path:
 
 def play(args: Args) -> None:
     """Loads the weights at args.evaluate, plays and prints the return. Raises BadInput if they do not fit."""
+    if args.resume:
+        raise BadInput("--evaluate plays and --resume trains: give one of them")
     check(args)
     args = with_protocol(args)
     device = torch.device("cuda" if args.cuda else "cpu")
@@ -758,9 +793,10 @@ def play(args: Args) -> None:
         if game_name(trained_on) != game_name(args.env_id):
             raise RuntimeError(f"they were trained on {trained_on}")
         q_network.load_state_dict(weights)
-    except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"{args.evaluate} does not hold weights for {args.env_id}: {reason}") from error
+    print_protocol(args)
     video_folder = args.evaluate.parent / "videos" if args.capture_video else None
     returns, _ = evaluate(args, q_network.to(device).q_values, video_folder)
     print(f"{args.env_id}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} games")

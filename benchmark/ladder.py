@@ -67,7 +67,7 @@ LADDER = (
     Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
-        differs=tuple("imports Args check make_env QNetwork Batch ReplayBuffer evaluate train play".split()),
+        differs=tuple("imports Args check make_env QNetwork Batch ReplayBuffer evaluate open_log train play".split()),
     ),
 )
 HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())

@@ -1,6 +1,7 @@
 """dqn_atari.py: its environments, its replay buffer, its loop and its command line."""
 
 import json
+import resource
 import shutil
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import scalars, train
+from moviepy import VideoFileClip
 from scipy.stats import chisquare
 
 import dqn_atari
@@ -91,6 +93,21 @@ def test_protocols_reach_the_emulator(monkeypatch):
 def test_a_lost_life_is_neither_a_gained_one_nor_the_end_nor_a_new_game():
     before, after = np.array([3, 3, 3, 1, 0]), np.array([2, 3, 4, 0, 5])
     assert dqn_atari.life_lost(after, before).tolist() == [True, False, False, False, False]
+
+
+def test_games_begin_differently():
+    """Of the Nature protocol, by random no-ops. Machado's have none: they part with the first sticky action."""
+    for protocol, different in (("nature", 8), ("machado", 1)):
+        env = make_env(with_protocol(Args(env_id="ALE/Breakout-v5", protocol=protocol, max_frames=200)), 2)
+        obs, _ = env.reset(seed=np.array([1, 2]))
+        first, ended = [*obs], np.zeros(2, np.bool_)
+        while len(first) < 20:
+            obs, _, terminated, truncated, _ = env.step(np.zeros(2, np.int64))
+            first += [*obs[ended]]
+            ended = terminated | truncated
+        assert len({obs.tobytes() for obs in first}) >= different
+        assert different > 1 or len({obs.tobytes() for obs in first}) == 1
+        env.close()
 
 
 def test_the_emulator_hands_out_arrays_of_its_own():
@@ -261,12 +278,15 @@ def test_stacks_are_those_the_emulator_showed():
     env = make_env(with_protocol(Args(max_frames=80)), 2)
     buffer, rng = ReplayBuffer(400, 2, CPU), np.random.default_rng(0)
     obs, _ = env.reset(seed=np.array([1, 2]))
-    ended, seen = np.zeros(2, np.bool_), set()
+    ended, seen, games = np.zeros(2, np.bool_), set(), 0
     for _ in range(300):
         next_obs, reward, terminated, truncated, _ = env.step(rng.integers(4, size=2))
         buffer.add(obs, np.zeros(2), reward, terminated, ended)
         seen |= {(obs[g].tobytes(), next_obs[g].tobytes()) for g in range(2) if not ended[g]}
         obs, ended = next_obs, terminated | truncated
+        games += ended.sum()
+        assert truncated[ended].all() and not terminated[ended].any(), "80 frames are a limit, not an end"
+    assert games >= 20
     batch = buffer.sample(2_000, rng, CPU)
     for pair in zip(batch.obs.numpy(), batch.next_obs.numpy(), strict=True):
         assert tuple(frame.tobytes() for frame in pair) in seen
@@ -280,15 +300,29 @@ def test_a_transition_takes_7_kB():
 
 def test_replay_goes_to_the_gpu_if_it_fits_and_is_refused_if_it_fits_nowhere(monkeypatch):
     args, cuda = Args(buffer_size=1_000_000), torch.device("cuda")  # 6.6 GiB, and 1 GiB to spare
-    memory = "MemTotal: 9 kB\nMemAvailable: {} kB\n"
-    for gpu, cpu, place in ((8, 8, "cuda"), (7, 8, "cpu"), (0, 8, "cpu"), (7, 7, None)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, gpu=gpu: (gpu * 2**30, 80 * 2**30))
-        monkeypatch.setattr(dqn_atari.Path, "read_text", lambda self, cpu=cpu: memory.format(cpu * 2**20))
+    for gpu, cpu, place in ((8, 8, "cuda"), (8, 7, "cuda"), (7, 8, "cpu"), (0, 8, "cpu"), (7, 7, None)):
+        free = {"cuda": gpu * 2**30, "cpu": cpu * 2**30}
+        monkeypatch.setattr(dqn_atari, "free_memory", free.get)
         if place:
             assert dqn_atari.place_replay(args, cuda).type == place
         else:
-            with pytest.raises(BadInput, match=r"1,000,000 needs 6.6 GiB .* 7.0 GiB free on the cpu, 7.0 GiB .* cuda"):
+            with pytest.raises(BadInput, match=r"1,000,000 needs 6.6 GiB .* 7.0 GiB free on the cuda, 7.0 GiB .* cpu"):
                 dqn_atari.place_replay(args, cuda)
+    monkeypatch.setattr(dqn_atari, "free_memory", {"cuda": 8 * 2**30, "cpu": 7 * 2**30}.get)
+    with pytest.raises(BadInput, match=r"7\.0 GiB free on the cpu"):  # through which a checkpoint passes
+        dqn_atari.place_replay(dqn_atari.replace(args, checkpoint_frequency=100), cuda)
+
+
+def test_memory_of_a_container_counts(monkeypatch):
+    """9 GiB are free on the machine; the job may have 4 of them, or, in the step below it, as many as there are."""
+    files = {"/proc/meminfo": f"MemTotal: 99 kB\nMemAvailable: {9 * 2**20} kB\n", "/proc/self/cgroup": "0::/job/step\n"}
+    monkeypatch.setattr(dqn_atari.Path, "exists", lambda self: str(self) in files)
+    monkeypatch.setattr(dqn_atari.Path, "read_text", lambda self: files[str(self)])
+    assert dqn_atari.free_memory("cpu") == 9 * 2**30
+    files |= {"/sys/fs/cgroup/job/step/memory.max": "max\n", "/sys/fs/cgroup/job/memory.max": f"{4 * 2**30}\n"}
+    assert dqn_atari.free_memory("cpu") == 4 * 2**30
+    del files["/proc/meminfo"]
+    assert dqn_atari.free_memory("cpu") == float("inf")
 
 
 # --- The target ---
@@ -486,7 +520,7 @@ def test_seeds_of_games_differ_between_games_runs_and_checkpoints():
     assert len(set(seeds)) == 16 and seeds.min() >= 0
 
 
-def learn(device, compile=False):
+def learn(device):
     """The loss and the weights after three updates from 40 numbered frames, the buffer being on the device as well."""
     torch.manual_seed(1)
     args, rng = Args(batch_size=8, gamma=0.9), np.random.default_rng(1)
@@ -496,10 +530,9 @@ def learn(device, compile=False):
     networks = [dqn_atari.QNetwork(3).to(device) for _ in range(2)]
     vector, target_vector = map(dqn_atari.as_vector, networks)
     moments = [[torch.zeros_like(vector)], [torch.zeros_like(vector)], [torch.zeros((), device=device)]]
-    update = torch.compile(dqn_atari.loss_and_gradient, fullgraph=True) if compile else dqn_atari.loss_and_gradient
     for _ in range(3):
         batch = buffer.sample(args.batch_size, rng, device)
-        loss, _, gradient = update(*networks, batch, args)
+        loss, _, gradient = dqn_atari.loss_and_gradient(*networks, batch, args)
         dqn_atari.adam_step(vector, gradient, moments, 1e-3)
         dqn_atari.update_target(target_vector, vector, 0.5)
         if device.type == "cuda":  # from the second update on, nothing may make the CPU wait
@@ -614,6 +647,7 @@ BAD = {
     "--evaluate no/such/model.pt": "no/such/model.pt",
     "--resume no/such/run": "no/such/run has no whole checkpoint",
     "--resume no/such/run --seed 3": "give no others",
+    "--resume no/such/run --evaluate no/such/model.pt": "give one of them",
 }
 
 
@@ -663,16 +697,41 @@ def test_evaluate_plays_with_video_and_knows_another_game(main, small, tmp_path)
     )
     final = result(run_dir)
     mean, std = final["eval/episodic_return"], final["eval/episodic_return_std"]
-    assert code == 0 and out == f"PongNoFrameskip-v4: return {mean:.1f} ± {std:.1f} over 2 games\n"
+    protocol, last = out.splitlines()
+    assert code == 0 and last == f"PongNoFrameskip-v4: return {mean:.1f} ± {std:.1f} over 2 games"
+    assert protocol.startswith("PongNoFrameskip-v4: protocol nature, repeat_action_probability 0.0, ")
     (video,) = (run_dir / "videos").iterdir()
-    assert video.name == "eval-episode-0.mp4" and video.stat().st_size > 1000
+    assert video.name == "eval-episode-0.mp4"
+    with VideoFileClip(str(video)) as clip:  # 400 frames at most, of which the no-ops are not shown
+        assert clip.size == [336, 336] and clip.fps == 15 and (400 - 30) / 60 - 0.1 < clip.duration < 6.7
+        pictures = [frame[:, :, 0].astype(int) for frame in clip.iter_frames()]
+    assert all(abs(one - other).max() > 50 for one, other in pairwise(pictures[40:])), "the ball moves in every picture"
     code, _, err = main(f"--env-id ALE/SpaceInvaders-v5 --evaluate {model}")  # six actions as well
     assert code == 2 and "they were trained on ALE/Pong-v5" in err and err.count("\n") == 1
     shutil.copy(model, tmp_path / "model.pt")
     model.write_bytes(model.read_bytes()[:1000])
-    for arguments in (f"ALE/Pong-v5 --evaluate {model}", f"ALE/Breakout-v5 --evaluate {tmp_path}/model.pt"):
+    (tmp_path / "cut").mkdir()
+    shutil.copy(tmp_path / "model.pt", tmp_path / "cut")
+    (tmp_path / "cut" / "args.json").write_text('{"seed": 1')
+    models = f"ALE/Pong-v5 --evaluate {model}", f"ALE/Breakout-v5 --evaluate {tmp_path}/model.pt"
+    for arguments in (*models, f"ALE/Pong-v5 --evaluate {tmp_path}/cut/model.pt"):
         code, _, err = main(f"--env-id {arguments}")
         assert code == 2 and "does not hold weights for" in err and err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_sentence(main, tmp_path):
+    """Files may have 3 MB here; a checkpoint has four vectors of 1.7 million numbers."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, limits[1]))
+    try:
+        for flags in ("--checkpoint-frequency 44", "--save-model"):
+            code, _, err = main(f"{SMALL} {flags} --exp-name {flags[2:6]}")
+            assert code == 1 and err.endswith("error: [Errno 27] File too large\n") and "Traceback" not in err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for run_dir in (tmp_path / "runs").iterdir():
+        assert not list(run_dir.glob("*.p*t")) and not (run_dir / "result.json").exists()
+        assert ("eval/episodic_return" in scalars(run_dir)) == ("save" in run_dir.name), "what came before is kept"
 
 
 def test_human_normalised_score():

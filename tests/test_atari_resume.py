@@ -40,15 +40,17 @@ def outcome(run_dir):
     del result["seconds"], result["sps"]
     logged = scalars(run_dir)
     del logged["charts/SPS"]
-    return torch.load(run_dir / "model.pt", weights_only=True), logged, result
+    weights = {name: torch.load(run_dir / name, weights_only=True) for name in ("model.pt", "best_model.pt")}
+    return {(file, name): w for file, state in weights.items() for name, w in state.items()}, logged, result
 
 
-@pytest.mark.parametrize("num_envs", [1, 3])
-def test_killed_at_random_moments_and_resumed_is_equal_to_the_bit(tmp_path, num_envs):
+@pytest.mark.parametrize(("num_envs", "num_threads"), [(1, 1), (3, 2)])
+def test_killed_at_random_moments_and_resumed_is_equal_to_the_bit(tmp_path, num_envs, num_threads):
     begin = time.time()
-    reference = train(small(tmp_path / "whole", num_envs=num_envs))
+    arguments = {"num_envs": num_envs, "num_threads": num_threads}
+    reference = train(small(tmp_path / "whole", **arguments))
     interval = (time.time() - begin) / 13  # seconds from one checkpoint to the next
-    process, kills, rng = start(small(tmp_path / "killed", num_envs=num_envs)), 0, np.random.default_rng(num_envs)
+    process, kills, rng = start(small(tmp_path / "killed", **arguments)), 0, np.random.default_rng(num_envs)
     seen = None
     while process.is_alive():
         checkpoints = list((tmp_path / "killed").glob("*/checkpoint.pt"))
@@ -70,7 +72,7 @@ def test_killed_at_random_moments_and_resumed_is_equal_to_the_bit(tmp_path, num_
     assert all(torch.equal(weights[name], expected_weights[name]) for name in expected_weights)
     assert logged == expected_logged, "nothing twice, nothing missing"
     assert result == expected_result and result["updates"] == (780 - 60) // 4
-    assert not (killed / "checkpoint.pt").exists(), "of no more use once the run is complete"
+    assert not list(killed.glob("checkpoint.*")), "of no more use once the run is complete"
 
 
 def test_games_are_cut_off_at_a_checkpoint_and_not_logged(tmp_path):
