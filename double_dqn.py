@@ -17,22 +17,21 @@ Changed from dqn.py: `td_target`, and `loss_and_gradient`, which gives it the on
 """
 
 import difflib
-import importlib.metadata
 import importlib.util
+import io
 import json
 import math
 import os
-import pickle
 import platform
 import shutil
 import subprocess
 import sys
-import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -42,9 +41,10 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import tyro
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.optim.adam import adam
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import text
 from tqdm import tqdm
 
 
@@ -96,7 +96,7 @@ class Args:
     tau: float = 0.015
     """fraction of the way to the online network in a target update (1: a copy)"""
     target_network_frequency: int = 4
-    """environment steps between target updates (for the paper's copies: many steps, and --tau 1)"""
+    """environment steps between target updates (the paper copies: --tau 1, and here for instance 500)"""
     batch_size: int = 512
     """transitions in an update"""
     start_e: float = 1.0
@@ -110,7 +110,7 @@ class Args:
     train_frequency: int = 4
     """environment steps between updates"""
     loss: Literal["mse", "huber"] = "mse"
-    """loss of a TD error (huber, linear beyond 1, hardly learns from failures once they are rare)"""
+    """loss of a TD error (huber, linear beyond 1, learns little from rare failures, as CartPole's are in the end)"""
     max_grad_norm: float = 10.0
     """longer gradients are scaled down to this norm (inf: never)"""
     eval_frequency: int = 10_000
@@ -125,16 +125,19 @@ class BadInput(ValueError):
 
 def check(args: Args) -> None:
     """Raises BadInput for the first argument that makes no sense."""
-    low = dict.fromkeys("total_timesteps max_episode_steps buffer_size batch_size train_frequency".split(), 1)
+    low = dict.fromkeys("total_timesteps train_frequency max_episode_steps buffer_size batch_size".split(), 1)
     low |= dict.fromkeys("target_network_frequency eval_frequency eval_episodes".split(), 1) | {"action_bins": 2}
     low |= dict.fromkeys("seed gamma start_e end_e learning_starts".split(), 0)
     low |= dict.fromkeys("learning_rate tau exploration_fraction max_grad_norm".split(), 1e-12)
     high = dict.fromkeys("gamma tau start_e end_e exploration_fraction".split(), 1)
-    high |= {"batch_size": args.buffer_size, "learning_starts": args.total_timesteps - 1}
+    high |= {"batch_size": args.buffer_size, "train_frequency": args.total_timesteps, "seed": 2**31}
     for name, least in low.items():
         value, most = getattr(args, name), high.get(name, math.inf)
         if value is not None and not least <= value <= most:
-            raise BadInput(f"--{name.replace('_', '-')} must be between {least:g} and {most:g}, not {value:g}")
+            raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
+    last_update = args.total_timesteps // args.train_frequency * args.train_frequency
+    if args.learning_starts >= last_update:
+        raise BadInput(f"--learning-starts must be below {last_update}, the last update, not {args.learning_starts}")
     if min(args.hidden_sizes, default=1) < 1:
         raise BadInput(f"--hidden-sizes must be positive, not {args.hidden_sizes}")
     if args.cuda and not torch.cuda.is_available():
@@ -153,15 +156,17 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
     """
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     try:
-        render_mode = "rgb_array" if video_folder else None
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, render_mode=render_mode)
+        rendering = {"render_mode": "rgb_array"} if video_folder else {}  # not all environments take the argument
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **rendering)
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
-    except (gym.error.Error, ImportError, ValueError) as error:
+    except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         near = [name for name in difflib.get_close_matches(args.env_id, gym.registry) if name != args.env_id]
         hint = f" Nearest names: {', '.join(near)}." if near else ""
         hint = " Atari games need ale-py: pip install ale-py" if "ale_py" in str(error) else hint
         raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
+    if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", []):
+        raise BadInput(f"{args.env_id} draws no pictures, so there is nothing to --capture-video")
     if not isinstance(env.action_space, gym.spaces.Discrete):
         raise BadInput(f"{args.env_id} has actions {env.action_space}; supported are Discrete and Box of shape (1,)")
     if start := int(env.action_space.start):
@@ -170,11 +175,14 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
     if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
         env = gym.wrappers.TimeLimit(env, 10_000)
     if video_folder:
+        warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
         env = gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0, name_prefix=video_name)
     env = gym.wrappers.FlattenObservation(env)  # Discrete becomes one-hot; Tuple and Dict become one vector
     if not isinstance(env.observation_space, gym.spaces.Box):
         raise BadInput(f"{args.env_id} has observations that do not flatten to a vector of fixed length")
-    if env.observation_space.dtype == np.uint8:  # pixels: scaled here and nowhere else
+    if (
+        env.observation_space.dtype == np.uint8 and (env.observation_space.high == 255).all()
+    ):  # pixels: scaled here only
         unit = gym.spaces.Box(0, 1, env.observation_space.shape, np.float32)
         env = gym.wrappers.TransformObservation(env, lambda obs: obs / np.float32(255), unit)
     return env if env.observation_space.dtype == np.float32 else gym.wrappers.DtypeObservation(env, np.float32)
@@ -336,23 +344,22 @@ def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, v
 
 def make_run_dir(args: Args) -> Path:
     """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time}, a second on where that exists, and its args.json."""
-    unix_time = int(time.time())
-    while True:
+    for unix_time in count(int(time.time())):
         name = f"{args.env_id}__{args.exp_name}__{args.seed}__{unix_time}"
         run_dir = args.runs_dir / name.replace("/", "-").replace(":", "-")
         try:
             run_dir.mkdir(parents=True)
             break
         except FileExistsError:
-            unix_time += 1
+            continue
         except OSError as error:
             raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
     git = "git describe --always --dirty --abbrev=40 --exclude '*'"  # prints nothing outside a repository
     commit = subprocess.run(git, shell=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    versions = {package: importlib.metadata.version(package) for package in ("torch", "gymnasium", "numpy")}
-    hardware = {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
-    hardware["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version()} | versions | hardware
+    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version()}
+    origin |= {package.__name__: str(package.__version__) for package in (torch, gym, np)}
+    origin |= {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
+    origin["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     (run_dir / "args.json").write_text(json.dumps(asdict(args) | origin, indent=2, default=str))
     return run_dir
 
@@ -361,47 +368,56 @@ def start_wandb(args: Args, name: str):
     """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
     import wandb  # only --track needs it, and it takes half a second
 
-    def init(mode: str):
-        project = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
-        settings = wandb.Settings(init_timeout=10)  # seconds
-        return wandb.init(mode=mode, **project, config=asdict(args), save_code=True, settings=settings)
-
+    options = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name, "config": asdict(args)}
+    options |= {"save_code": True, "settings": wandb.Settings(init_timeout=10)}  # seconds
     mode = args.wandb_mode or os.environ.get("WANDB_MODE", "online")
     try:
         if mode == "online" and not wandb.login(prompt=False):
             raise wandb.Error("no account here (wandb login)")
-        return init(mode)
+        return wandb.init(mode=mode, **options)
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
-        return init("offline")
+        return wandb.init(mode="offline", **options)
 
 
 @contextmanager
 def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
     """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
     run = start_wandb(args, run_dir.name) if args.track else None
-    writer = SummaryWriter(run_dir, flush_secs=5)  # also the longest that close() may wait after a Ctrl-C
     rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
-    writer.add_text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows]))
-
-    def log(metrics: dict[str, float], global_step: int) -> None:
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        writer.file_writer.add_summary(Summary(value=values), global_step)  # add_scalar, one by one, takes far longer
-        if run:
-            run.log(metrics | {"global_step": global_step})
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
-
     exit_code = 1
-    try:
-        yield log
-        exit_code = 0
-    finally:
-        writer.close()
-        if run:
-            run.finish(exit_code=exit_code)
+    with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
+        writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
+
+        def write(**content) -> None:
+            writer.write(Event(wall_time=time.time(), **content).SerializeToString())
+            writer.flush()
+
+        def log(metrics: dict[str, float], global_step: int) -> None:
+            values = [{"tag": name, "simple_value": value} for name, value in metrics.items()]
+            write(step=global_step, summary={"value": values})
+            if run:
+                run.log(metrics | {"global_step": global_step})
+            for name, value in metrics.items():
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
+
+        try:
+            write(file_version="brain.Event:2")
+            write(summary=text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows])))
+            yield log
+            exit_code = 0
+        finally:
+            if run:
+                run.finish(exit_code=exit_code)
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Writes a state_dict. Raises OSError."""
+    content = io.BytesIO()  # writing to the file itself, torch would hide the OSError of a full disk
+    torch.save(network.state_dict(), content)
+    path.write_bytes(content.getvalue())
 
 
 def train(args: Args) -> Path:
@@ -464,8 +480,8 @@ def train(args: Args) -> Path:
             # Report.
             if global_step % 100 == 0 and updates > 0:
                 metrics = {"losses/td_loss": loss.item(), "losses/q_values": q_taken.mean().item()}
-                sps = global_step / (time.time() - start_time)
-                log(metrics | {"charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
+                metrics |= {"charts/epsilon": epsilon, "charts/SPS": global_step / (time.time() - start_time)}
+                log(metrics, global_step)
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
                 returns, metrics = evaluate(args, q_values, video_folder, f"step-{global_step}")
                 log(metrics, global_step)
@@ -474,9 +490,9 @@ def train(args: Args) -> Path:
                 if metrics["eval/episodic_return"] > best_return:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
                     if args.save_model:
-                        torch.save(q_network.state_dict(), run_dir / "best_model.pt")
+                        save_weights(q_network, run_dir / "best_model.pt")
         if args.save_model:
-            torch.save(q_network.state_dict(), run_dir / "model.pt")
+            save_weights(q_network, run_dir / "model.pt")
 
     seconds = time.time() - start_time
     result = metrics | {"returns": returns, "best_return": best_return, "best_step": best_step}
@@ -497,27 +513,21 @@ def play(args: Args) -> None:
         q_network = QNetwork(env.observation_space.shape[0], int(env.action_space.n), args.hidden_sizes)
     try:
         q_network.load_state_dict(torch.load(args.evaluate, weights_only=True, map_location="cpu"))
-    except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # reading a file that holds something else can fail in any way
         fit = f"{args.env_id} with --hidden-sizes {' '.join(map(str, args.hidden_sizes))}"
-        raise BadInput(f"{args.evaluate} does not hold weights for {fit}: {str(error).splitlines()[0]}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"{args.evaluate} does not hold weights for {fit} ({reason:.200})") from error
     video_folder = args.evaluate.parent / "videos" if args.capture_video else None
     returns, _ = evaluate(args, q_network.numpy(), video_folder)
     print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
 
 
-def thread_failed(failure) -> None:
-    """Leaves to log() the error of TensorBoard's thread (a full disk, say), which it raises again; prints others."""
-    if type(failure.thread).__name__ != "_AsyncWriterThread":
-        threading.__excepthook__(failure)
-
-
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
     args = tyro.cli(Args, description=__doc__)
-    threading.excepthook = thread_failed
     try:
         play(args) if args.evaluate else train(args)
-    except (BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
+    except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
         codes = {BadInput: 2, KeyboardInterrupt: 130}
         sys.exit(codes.get(type(error), 1))

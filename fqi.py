@@ -22,7 +22,6 @@ Gordon (1995), "Stable function approximation in dynamic programming", ICML; Ern
 
 import copy
 import difflib
-import importlib.metadata
 import importlib.util
 import json
 import math
@@ -30,13 +29,13 @@ import os
 import platform
 import subprocess
 import sys
-import threading
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -54,8 +53,9 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import text
 from tqdm import tqdm
 
 
@@ -120,7 +120,7 @@ def check(args: Args) -> None:
     for name, least in low.items():
         value, most = getattr(args, name), high.get(name, math.inf)
         if value is not None and not least <= value <= most:
-            raise BadInput(f"--{name.replace('_', '-')} must be between {least:g} and {most:g}, not {value:g}")
+            raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
     minari = (args.dataset or "").startswith("minari:")
     for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy"), (minari, "minari")):
         if wanted and not importlib.util.find_spec(package):
@@ -134,15 +134,17 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
     """
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     try:
-        render_mode = "rgb_array" if video_folder else None
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, render_mode=render_mode)
+        rendering = {"render_mode": "rgb_array"} if video_folder else {}  # not all environments take the argument
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **rendering)
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
-    except (gym.error.Error, ImportError, ValueError) as error:
+    except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         near = [name for name in difflib.get_close_matches(args.env_id, gym.registry) if name != args.env_id]
         hint = f" Nearest names: {', '.join(near)}." if near else ""
         hint = " Atari games need ale-py: pip install ale-py" if "ale_py" in str(error) else hint
         raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
+    if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", []):
+        raise BadInput(f"{args.env_id} draws no pictures, so there is nothing to --capture-video")
     if not isinstance(env.action_space, gym.spaces.Discrete):
         raise BadInput(f"{args.env_id} has actions {env.action_space}; supported are Discrete and Box of shape (1,)")
     if start := int(env.action_space.start):
@@ -151,11 +153,14 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
     if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
         env = gym.wrappers.TimeLimit(env, 10_000)
     if video_folder:
+        warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
         env = gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0, name_prefix=video_name)
     env = gym.wrappers.FlattenObservation(env)  # Discrete becomes one-hot; Tuple and Dict become one vector
     if not isinstance(env.observation_space, gym.spaces.Box):
         raise BadInput(f"{args.env_id} has observations that do not flatten to a vector of fixed length")
-    if env.observation_space.dtype == np.uint8:  # pixels: scaled here and nowhere else
+    if (
+        env.observation_space.dtype == np.uint8 and (env.observation_space.high == 255).all()
+    ):  # pixels: scaled here only
         unit = gym.spaces.Box(0, 1, env.observation_space.shape, np.float32)
         env = gym.wrappers.TransformObservation(env, lambda obs: obs / np.float32(255), unit)
     return env if env.observation_space.dtype == np.float32 else gym.wrappers.DtypeObservation(env, np.float32)
@@ -362,23 +367,22 @@ def evaluate(args: Args, q_values: Callable, seed: int, video_folder: Path | Non
 
 def make_run_dir(args: Args) -> Path:
     """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time}, a second on where that exists, and its args.json."""
-    unix_time = int(time.time())
-    while True:
+    for unix_time in count(int(time.time())):
         name = f"{args.env_id}__{args.exp_name}__{args.seed}__{unix_time}"
         run_dir = args.runs_dir / name.replace("/", "-").replace(":", "-")
         try:
             run_dir.mkdir(parents=True)
             break
         except FileExistsError:
-            unix_time += 1
+            continue
         except OSError as error:
             raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
     git = "git describe --always --dirty --abbrev=40 --exclude '*'"  # prints nothing outside a repository
     commit = subprocess.run(git, shell=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    versions = {package: importlib.metadata.version(package) for package in ("torch", "gymnasium", "numpy")}
-    hardware = {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
-    hardware["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version()} | versions | hardware
+    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version()}
+    origin |= {package.__name__: str(package.__version__) for package in (torch, gym, np)}
+    origin |= {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
+    origin["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     (run_dir / "args.json").write_text(json.dumps(asdict(args) | origin, indent=2, default=str))
     return run_dir
 
@@ -387,47 +391,49 @@ def start_wandb(args: Args, name: str):
     """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
     import wandb  # only --track needs it, and it takes half a second
 
-    def init(mode: str):
-        project = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
-        settings = wandb.Settings(init_timeout=10)  # seconds
-        return wandb.init(mode=mode, **project, config=asdict(args), save_code=True, settings=settings)
-
+    options = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name, "config": asdict(args)}
+    options |= {"save_code": True, "settings": wandb.Settings(init_timeout=10)}  # seconds
     mode = args.wandb_mode or os.environ.get("WANDB_MODE", "online")
     try:
         if mode == "online" and not wandb.login(prompt=False):
             raise wandb.Error("no account here (wandb login)")
-        return init(mode)
+        return wandb.init(mode=mode, **options)
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
-        return init("offline")
+        return wandb.init(mode="offline", **options)
 
 
 @contextmanager
 def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
     """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
     run = start_wandb(args, run_dir.name) if args.track else None
-    writer = SummaryWriter(run_dir, flush_secs=5)  # also the longest that close() may wait after a Ctrl-C
     rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
-    writer.add_text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows]))
-
-    def log(metrics: dict[str, float], global_step: int) -> None:
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        writer.file_writer.add_summary(Summary(value=values), global_step)  # add_scalar, one by one, takes far longer
-        if run:
-            run.log(metrics | {"global_step": global_step})
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
-
     exit_code = 1
-    try:
-        yield log
-        exit_code = 0
-    finally:
-        writer.close()
-        if run:
-            run.finish(exit_code=exit_code)
+    with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
+        writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
+
+        def write(**content) -> None:
+            writer.write(Event(wall_time=time.time(), **content).SerializeToString())
+            writer.flush()
+
+        def log(metrics: dict[str, float], global_step: int) -> None:
+            values = [{"tag": name, "simple_value": value} for name, value in metrics.items()]
+            write(step=global_step, summary={"value": values})
+            if run:
+                run.log(metrics | {"global_step": global_step})
+            for name, value in metrics.items():
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
+
+        try:
+            write(file_version="brain.Event:2")
+            write(summary=text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows])))
+            yield log
+            exit_code = 0
+        finally:
+            if run:
+                run.finish(exit_code=exit_code)
 
 
 def train(args: Args) -> Path:
@@ -504,19 +510,12 @@ def train(args: Args) -> Path:
     return run_dir
 
 
-def thread_failed(failure) -> None:
-    """Leaves to log() the error of TensorBoard's thread (a full disk, say), which it raises again; prints others."""
-    if type(failure.thread).__name__ != "_AsyncWriterThread":
-        threading.__excepthook__(failure)
-
-
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
     args = tyro.cli(Args, description=__doc__)
-    threading.excepthook = thread_failed
     try:
         train(args)
-    except (BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
+    except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
         codes = {BadInput: 2, KeyboardInterrupt: 130}
         sys.exit(codes.get(type(error), 1))

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import io
 import sys
-import threading
 from pathlib import Path
 
 import gymnasium as gym
@@ -81,7 +80,6 @@ def one_thread():
 def call_main(tmp_path, monkeypatch, capsys):
     """call_main(script, "--flag value ...") -> (exit code, stdout, stderr) of its main(), run in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # main() sets it: put it back afterwards
 
     def call(script, arguments):
         monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *arguments.split()])

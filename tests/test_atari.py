@@ -632,7 +632,7 @@ BAD = {
     "--num-envs 8 --learning-starts 31": "--learning-starts must be between 32 and",
     "--num-envs 8 --buffer-size 63 --batch-size 1": "--buffer-size must be between 64 and",
     "--batch-size 2000 --buffer-size 1000": "--batch-size must be between 1 and 1000, not 2000",
-    "--total-timesteps 500 --learning-starts 500": "--learning-starts must be between 4 and 499, not 500",
+    "--total-timesteps 500 --learning-starts 500": "--learning-starts must be below 500, the last update, not 500",
     "--frame-skip 0": "--frame-skip",
     "--noop-max -1": "--noop-max",
     "--max-frames 0": "--max-frames",

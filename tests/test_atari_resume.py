@@ -143,7 +143,7 @@ def test_resume_of_what_cannot_be_resumed(stopped, tmp_path):
     checkpoint, whole = stopped / "checkpoint.pt", (stopped / "checkpoint.pt").read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-1], b"", b"not a checkpoint"):
         checkpoint.write_bytes(content)
-        with pytest.raises(BadInput, match=r"has no whole checkpoint: [^\n]+$"):
+        with pytest.raises(BadInput, match=r"has no whole checkpoint \([^\n]+\)$"):
             train(Args(resume=stopped))
     checkpoint.write_bytes(whole)
     (stopped / "args.json").write_text((stopped / "args.json").read_text().replace("Breakout", "Pong"))

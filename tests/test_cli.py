@@ -38,7 +38,10 @@ BAD = {
     "--env-id ALE/Pongg-v5": "Pong",
     "--env-id BipedalWalker-v3": "Box of shape (1,)",
     "--batch-size 20000 --buffer-size 10000": "--batch-size must be between 1 and 10000, not 20000",
-    "--total-timesteps 500 --learning-starts 500": "--learning-starts must be between 0 and 499, not 500",
+    "--total-timesteps 500 --learning-starts 500": "--learning-starts must be below 500, the last update, not 500",
+    "--total-timesteps 103 --learning-starts 100 --train-frequency 10": "--learning-starts must be below 100, the last",
+    "--total-timesteps 100 --learning-starts 10 --train-frequency 101": "--train-frequency must be between 1 and 100",
+    "--total-timesteps 12345678 --learning-starts 12345678": "below 12345676, the last update, not 12345678",
     "--total-timesteps 0": "--total-timesteps",
     "--learning-rate 0": "--learning-rate",
     "--learning-rate nan": "--learning-rate",
@@ -55,6 +58,8 @@ BAD = {
     "--eval-frequency 0": "--eval-frequency",
     "--eval-episodes 0": "--eval-episodes",
     "--seed -1": "--seed",
+    "--seed 99999999999999999999": "--seed must be between 0 and 2147483648, not 99999999999999999999",
+    "--env-id Counter-v0 --capture-video": "Counter-v0 draws no pictures",
     "--hidden-sizes 0": "--hidden-sizes",
     "--max-episode-steps 0": "--max-episode-steps",
     "--env-id Pendulum-v1 --action-bins 1": "--action-bins",
@@ -70,6 +75,12 @@ def test_bad_input_is_one_sentence_and_exit_code_2(main, tmp_path, arguments, sa
     assert err.startswith("error: ") and said in err and err.count("\n") == 1
     assert "Traceback" not in err and out == ""
     assert list(tmp_path.iterdir()) == [], "no run folder"
+
+
+def test_a_buffer_larger_than_memory(main, tmp_path):
+    code, _, err = main("--buffer-size 1000000000000")
+    assert code == 1 and err.startswith("error: Unable to allocate 14.6 TiB") and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", ["--learning-rat 1", "--seed one", "--loss l1"])
@@ -117,18 +128,18 @@ def test_missing_packages_say_what_to_install(main, monkeypatch):
 
 def test_weights_that_do_not_fit(main, small, tmp_path):
     model = train(small(save_model=True)) / "model.pt"
-    junk = tmp_path / "junk.pt"
-    junk.write_bytes(b"not a model")
-    torch.save([1, 2], tmp_path / "list.pt")
-    for arguments in (
-        f"--evaluate {model}",  # hidden sizes 64 64 against 16
-        f"--evaluate {model} --hidden-sizes 16 --env-id Acrobot-v1",
-        f"--evaluate {junk}",
-        f"--evaluate {tmp_path / 'list.pt'}",
-        f"--evaluate {tmp_path}",
-    ):
-        code, out, err = main(arguments)
+    for name, content in {"junk": b"not a model", "empty": b"", "text": b"hello world", "csv": b"a,b\n1,2\n"}.items():
+        (tmp_path / name).write_bytes(content)
+    torch.save([1, 2], tmp_path / "list")
+    torch.save({1: 2}, tmp_path / "numbers")
+    for arguments, reason in {
+        f"{model}": "size mismatch",  # hidden sizes 64 64 against 16
+        f"{model} --hidden-sizes 16 --env-id Acrobot-v1": "size mismatch",
+        **{f"{tmp_path / name}": "" for name in ("junk", "empty", "text", "csv", "list", "numbers", "")},
+    }.items():
+        code, out, err = main(f"--evaluate {arguments}")
         assert code == 2 and "does not hold weights for" in err and err.count("\n") == 1 and out == ""
+        assert reason in err
 
 
 def test_evaluate_plays_and_does_not_train(main, small, monkeypatch):
@@ -155,8 +166,9 @@ def test_weights_are_loaded_without_unpickling_code(main, tmp_path):
     assert code == 2 and "does not hold weights" in err and not (tmp_path / "pwned").exists()
 
 
-def test_video_of_every_evaluation(small):
+def test_video_of_every_evaluation(small, recwarn):
     run_dir = train(small(capture_video=True))
+    assert not [warning for warning in recwarn if "Overwriting" in str(warning.message)]
     names = sorted(path.name for path in (run_dir / "videos").iterdir())
     assert names == ["step-200-episode-0.mp4", "step-400-episode-0.mp4"]
 
@@ -267,3 +279,16 @@ def test_full_disk_stops_the_run(tmp_path):
     (run_dir,) = tmp_path.iterdir()
     assert not (run_dir / "result.json").exists()
     assert len(scalars(run_dir)["charts/episodic_return"]) > 10, "what was logged is readable"
+
+
+def test_full_disk_while_weights_are_saved(main, tmp_path):
+    """No file may grow beyond 100 kB; 40,000 weights of the layer in the middle are more."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        code, _, err = main(" ".join(SMALL).replace("sizes 16", "sizes 200 200") + " --save-model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 1 and err.startswith("error: ") and "File too large" in err and err.count("\n") == 1
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert not (run_dir / "result.json").exists() and scalars(run_dir)["eval/episodic_return"]
