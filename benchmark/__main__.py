@@ -147,8 +147,9 @@ def show_status(args: Status) -> int:
 
 
 def source_folder(name: str, runs_dir: Path) -> Path:
-    """A folder as given, or else that of a suite."""
-    return Path(name) if Path(name).is_dir() else suite_folder(name, runs_dir)
+    """The folder of a suite, or any folder as given."""
+    folder = suite_folder(name, runs_dir)
+    return folder if (folder / "plan.json").is_file() or not Path(name).is_dir() else Path(name)
 
 
 def report(args: Report) -> int:

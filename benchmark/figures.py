@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from benchmark.statistics import Comparison
+
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666")  # Okabe and Ito, ...
 STYLE = {
     "figure.dpi": 100, "savefig.dpi": 160, "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold",
@@ -104,18 +106,18 @@ def curves_across(by_label: dict[str, tuple], colors: dict[str, str]) -> Figure:
 
 def finals(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Figure:
     """by_env: {environment: {label: (returns of the seeds, IQM, low, high)}}."""
-    rows = max(map(len, by_env.values()))
-    figure, axes = panels(len(by_env), 0.9 + 0.32 * rows)
+    rows = [label for label in colors if any(label in by_label for by_label in by_env.values())]  # the same everywhere
+    figure, axes = panels(len(by_env), 0.9 + 0.32 * len(rows))
     rng = np.random.default_rng(0)
     for i, (panel, (env_id, by_label)) in enumerate(zip(axes, by_env.items(), strict=True)):
-        for row, (label, (returns, middle, low, high)) in enumerate(by_label.items()):
+        for label, (returns, middle, low, high) in by_label.items():
+            row = rows.index(label)
             spread = row + rng.uniform(-0.22, 0.22, len(returns))
             panel.plot(returns, spread, ".", color=colors[label], alpha=0.55, markersize=6, markeredgewidth=0)
             panel.plot([low, high], [row, row], color="#222222", linewidth=1.4)
             panel.plot([middle], [row], "|", color="#222222", markersize=11, markeredgewidth=2)
-        shown = [label if i % 3 == 0 else "" for label in by_label]
-        panel.set_yticks(range(len(by_label)), shown)
-        panel.set(title=env_id, xlabel="greedy return at the end", ylim=(len(by_label) - 0.5, -0.5))
+        panel.set_yticks(range(len(rows)), rows if i % 3 == 0 else [""] * len(rows))
+        panel.set(title=env_id, xlabel="greedy return at the end", ylim=(len(rows) - 0.5, -0.5))
         panel.xaxis.set_major_locator(MaxNLocator(5))
     mark = Line2D([], [], color="#222222", marker="|", markersize=9, markeredgewidth=2, label="IQM and 95 % interval")
     legend(figure, colors, [mark])
@@ -132,13 +134,13 @@ def profiles(levels: np.ndarray, by_label: dict[str, tuple], colors: dict[str, s
     return figure
 
 
-def improvement(pairs: list[tuple[str, str, float, float, float]]) -> Figure:
-    """pairs: (a, b, probability that a run of a ends above one of b, low, high)."""
+def improvement(pairs: list[tuple[str, str, Comparison]]) -> Figure:
+    """pairs: (a, b, how they compare); grey where nothing can be said."""
     figure, axes = plt.subplots(figsize=(0.75 * WIDTH, 0.9 + 0.3 * len(pairs)), layout="constrained")
-    for row, (_, _, probability, low, high) in enumerate(pairs):
-        color = "#999999" if low <= 0.5 <= high else "#222222"
-        axes.plot([low, high], [row, row], color=color, linewidth=1.6)
-        axes.plot([probability], [row], "o", color=color, markersize=5)
+    for row, (_, _, found) in enumerate(pairs):
+        color = "#999999" if found.verdict == "no evidence" else "#222222"
+        axes.plot([found.low, found.high], [row, row], color=color, linewidth=1.6)
+        axes.plot([found.probability], [row], "o", color=color, markersize=5)
     axes.axvline(0.5, color="#666666", linewidth=1, linestyle=":")
     axes.set_yticks(range(len(pairs)), [f"{a}  over  {b}" for a, b, *_ in pairs])
     axes.set(xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5), xlabel="probability that a run ends above one of the other")

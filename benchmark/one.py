@@ -111,8 +111,9 @@ def end(process: subprocess.Popen, stop: Stop) -> None:
 
 def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
     """Runs the script once; returns how it ended if that is worth a word, else ''. Raises OSError (disk full, ...)."""
-    if text_hash(Path(job["script"])) != job["sha256"]:
-        return "the script was changed after this suite was started"
+    script = Path(job["script"])
+    if not script.is_file() or text_hash(script) != job["sha256"]:
+        return "the script was changed or removed after this suite was started"
     folder.mkdir(parents=True, exist_ok=True)
     supervisor = os.getpid()
 
@@ -154,7 +155,8 @@ def run(folder: Path, stop: Stop) -> int:
     """Attempts until the run is complete or the retries are used up; returns the exit code."""
     job = read_object(folder / "job.json")
     if job is None:
-        raise OSError(f"{folder / 'job.json'} is missing or not whole")
+        print(f"{folder / 'job.json'} is missing or not whole", file=sys.stderr)
+        return FAILED
     attempts = []
     for number in range(1, job["retries"] + 2):
         if complete_folder(folder):
@@ -191,6 +193,9 @@ def main() -> int:
             return run(folder, stop)
     except Timeout:
         return LOCKED
+    except FileNotFoundError as error:  # somebody removed the run's folder
+        print(f"{error.strerror}: {error.filename or folder}", file=sys.stderr)
+        return FAILED
     except OSError as error:
         print(f"{error.strerror or error}: {error.filename or folder}", file=sys.stderr)
         return CANNOT_WRITE

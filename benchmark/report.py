@@ -143,27 +143,77 @@ class Analysis:
         """Normalised final returns (seeds,) of each environment that has a reference and all contenders."""
         return [self.normalise(env_id, self.finals(env_id, label)) for env_id in self.normalised]
 
+    def failed(self, env_id: str, label: str) -> int:
+        """How many runs failed."""
+        own = [record for record in self.results.records if (record.env_id, record.label) == (env_id, label)]
+        return sum(record.state == "failed" for record in own)
+
+    def outcomes(self, env_id: str, label: str) -> np.ndarray:
+        """Final returns, and minus infinity for every run that failed: below all that did not."""
+        finals = self.finals(env_id, label) if label in self.groups.get(env_id, {}) else np.zeros(0)
+        return np.concatenate([finals, np.full(self.failed(env_id, label), -np.inf)])
+
     def comparison(self, a: str, b: str, env_ids: list[str] | None = None) -> Comparison | None:
-        """Of the final returns, over these environments or all that both have; None if there are none."""
-        shared = [env_id for env_id, group in self.groups.items() if a in group and b in group]
-        chosen = shared if env_ids is None else [env_id for env_id in env_ids if env_id in shared]
-        if not chosen:
-            return None
-        return compare([self.finals(e, a) for e in chosen], [self.finals(e, b) for e in chosen])
+        """Of the outcomes, over these environments or all that both have; None if there are none."""
+        chosen = self.results.env_ids if env_ids is None else env_ids
+        pairs = [(self.outcomes(env_id, a), self.outcomes(env_id, b)) for env_id in chosen]
+        pairs = [(x, y) for x, y in pairs if len(x) and len(y)]
+        return compare(*map(list, zip(*pairs, strict=True))) if pairs else None
 
 
 def summary(analysis: Analysis) -> Section:
     """How many runs, and the verdicts."""
-    words = ""
+    warnings = []
     if few := sorted({len(r) for group in analysis.groups.values() for r in group.values() if len(r) < FEWEST}):
-        words = f"Warning: some results rest on {few[0]} seeds. Fewer than {FEWEST} say next to nothing."
-    return Section("Summary", words, sentences=verdicts(analysis))
+        seeds = "a single seed" if few[0] == 1 else f"{few[0]} seeds"
+        warnings.append(f"some results rest on {seeds}; fewer than {FEWEST} say next to nothing, and have no interval.")
+    states = Counter(record.state for record in analysis.results.records)
+    if states["failed"]:
+        warnings.append(
+            f"{states['failed']} runs failed. Against other scripts they count as worse than any that did not; means, "
+            "IQMs and curves are without them."
+        )
+    if left_out := sum(states[state] for state in ("running", "missing", "unfinished")):
+        warnings.append(f"{left_out} runs are not complete, and left out.")
+    differing = {name for group in analysis.groups.values() for name in differing_in(group)}
+    sentences = verdicts(analysis)
+    if differing and not analysis.results.sweeps:
+        sentences.append(f"Not only the scripts differ, their arguments do: {', '.join(sorted(differing))} (Protocol).")
+    words = f"Warning: {' '.join(warnings)}" if warnings else ""
+    return Section("Summary", words, sentences=sentences)
+
+
+def differing_in(group: dict[str, list[Record]]) -> dict[str, dict[str, str]]:
+    """Arguments in which the contenders of an environment differ, as far as they have them in common."""
+    found = arguments_that_differ([record for records in group.values() for record in records])
+    return {name: texts for name, texts in found.items() if "–" not in texts.values()}
 
 
 def verdicts(analysis: Analysis) -> list[str]:
     """A sentence a pair, over all environments that both have."""
-    found = [(a, b, analysis.comparison(a, b)) for a, b in analysis.pairs]
-    return [comparison.sentence(a, b) for a, b, comparison in found if comparison]
+    sentences, few = [], 0
+    for a, b in analysis.pairs:
+        comparison = analysis.comparison(a, b)
+        if not comparison:
+            sentences.append(f"{a} and {b} have no environment in common.")
+            continue
+        if comparison.seeds < FEWEST:
+            few += 1
+            if few > 1:
+                continue
+        sentence = comparison.sentence(a, b)
+        singly = {e: analysis.comparison(a, b, [e]) for e in analysis.results.env_ids}
+        decided = {e: one.verdict for e, one in singly.items() if one and one.verdict != "no evidence"}
+        if comparison.seeds >= FEWEST and comparison.verdict == "no evidence" and decided:
+            places = "; ".join(
+                f"{verdict} on {', '.join(e for e in decided if decided[e] == verdict)}"
+                for verdict in dict.fromkeys(decided.values())
+            )
+            sentence += f" Taking environments singly, {a} is {places}."
+        sentences.append(sentence)
+    if few > 1:
+        sentences.append(f"The same holds for {few - 1} more {'pairs' if few > 2 else 'pair'}.")
+    return sentences
 
 
 def final_returns(analysis: Analysis, folder: Path) -> Section:
@@ -251,13 +301,13 @@ def improvement(analysis: Analysis, folder: Path) -> Section | None:
         overall = analysis.comparison(a, b)
         if not overall:
             continue
-        drawn.append((a, b, overall.probability, overall.low, overall.high))
+        drawn.append((a, b, overall))
         row = [f"{a} over {b}"]
         for comparison in [overall, *(analysis.comparison(a, b, [env_id]) for env_id in analysis.groups)]:
             text = "–"
             if comparison:
                 said = "" if comparison.verdict == "no evidence" else f" {comparison.verdict}"
-                text = f"{comparison.probability:.2f}{said}\n{comparison.low:.2f} to {comparison.high:.2f}"
+                text = f"{comparison.probability:.2f}{said}\n{comparison.span}"
             row.append(text)
         rows.append(row)
     if not rows:
@@ -268,9 +318,10 @@ def improvement(analysis: Analysis, folder: Path) -> Section | None:
         shown = ("improvement", "Probability of improvement of every pair, with 95 % intervals")
     words = (
         "The probability that a run of the one script ends above a run of the other, averaged over environments; ties "
-        "count half. Where the 95 % interval contains 0.5, there is no evidence of a difference at this number of "
-        "seeds, which is not evidence of none. Intervals are a pair's own: of twenty pairs that do not differ, one is "
-        "expected to seem to."
+        "count half, and a run that failed counts as below all that did not. Where the 95 % interval contains 0.5, "
+        "there is no evidence of a difference at this number of seeds, which is not evidence of none. Every cell is a "
+        "comparison of its own: of twenty that do not differ, one is expected to seem to, and more where the seeds of "
+        "one script spread several times as far as those of the other. Intervals are Newcombe's (2006, method 5)."
     )
     return Section("Probability of improvement", words, shown, [Table(["pair", "all", *analysis.groups], rows)])
 
@@ -287,8 +338,9 @@ def speed_of_learning(analysis: Analysis) -> Section | None:
                 normalised.setdefault(label, []).append(analysis.normalise(env_id, mean))
             if threshold is not None:
                 took = steps_to(steps, values, threshold)
+                took = np.append(took, np.full(analysis.failed(env_id, label), np.inf))
                 median = np.median(took)
-                text = f"{median:,.0f}" if math.isfinite(median) else "not by most"
+                text = f"{median:,.0f}" if math.isfinite(median) else "not by more than half"
                 column = f"{env_id}, {threshold:g}"
                 reached[label, column] = f"{text}\n{np.isfinite(took).sum()} of {len(took)} seeds"
     if not areas:
@@ -309,8 +361,10 @@ def q_values(analysis: Analysis, folder: Path) -> Section | None:
     by_env, biases = {}, {}
     for env_id, group in analysis.groups.items():
         for label, records in group.items():
-            predicted, realised = analysis.curve(records, Q_PREDICTED), analysis.curve(records, Q_REALISED)
-            if predicted and realised and np.array_equal(predicted[1], realised[1]):
+            whole = [r for r in records if {Q_PREDICTED, Q_REALISED} <= r.curves.keys()]
+            whole = [r for r in whole if np.array_equal(r.curves[Q_PREDICTED][0], r.curves[Q_REALISED][0])]
+            predicted, realised = analysis.curve(whole, Q_PREDICTED), analysis.curve(whole, Q_REALISED)
+            if predicted and realised:
                 middle = [np.median(values, axis=0) for _, _, values in (predicted, realised)]
                 by_env.setdefault(env_id, {})[label] = (predicted[1], *middle)
                 bias = predicted[2][:, -1] - realised[2][:, -1]
@@ -403,14 +457,19 @@ def references(analysis: Analysis) -> Section | None:
             limit = values_of(records, "max_episode_steps")
             script = f"{label}, episodes of at most {limit} steps" if limit else label
             published.append([env_id, script, number(values.mean()) + spread, steps, str(len(values))])
+        own_limit = not values_of([r for records in group.values() for r in records], "max_episode_steps")
         for row in known.get("published", []):
-            if row["protocol"] == "greedy":
+            if row["protocol"] == "greedy" and own_limit:
                 spread = f" ± {number(row['std'])}" if "std" in row else ""
                 score = number(row["score"]) + spread
                 published.append([env_id, row["source"], score, f"{row['steps']:,}", str(row["runs"])])
-    tables = [Table(["environment", "random", "reference", "the reference is"], normal, "Normalisation")]
+    caption = (
+        "Normalisation (the random policy's return is that with the environment's own limit of an episode's steps)"
+    )
+    tables = [Table(["environment", "random", "reference", "the reference is"], normal, caption)]
     if published:
-        caption = "Greedy returns, ours (mean ± standard deviation of seeds) and published (± as published)"
+        caption = "Greedy returns, ours (mean ± standard deviation of seeds) and published (± as published), those "
+        caption += "with the environment's own limit of an episode's steps only"
         tables.append(Table(["environment", "script", "return", "steps", "runs"], published, caption))
     return Section("Reference scores", tables=tables)
 
@@ -434,6 +493,10 @@ def protocol(analysis: Analysis) -> Section:
     tables.append(Table(header, rows, "Protocol: greedy play from starts of its own, in an environment of its own"))
     names = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
     origin = [[name, values_of(done, name)] for name in (*names, "cpu_count", "gpu")]
+    seconds = [r.result["seconds"] for r in done if isinstance(r.result.get("seconds"), int | float)]
+    origin.append(["time of all runs together", duration(sum(seconds)) if seconds else ""])
+    if code := dict.fromkeys((record.label, record.code) for record in done if record.code and not record.varied):
+        tables.append(Table(["script", "its text"], list(map(list, code)), "Code", text=True))
     tables.append(Table(["what", "of the runs"], [row for row in origin if row[1]], "Versions and hardware", text=True))
     return Section("Protocol", tables=tables)
 

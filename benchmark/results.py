@@ -30,14 +30,15 @@ class Record:
     label: str
     env_id: str
     seed: int
-    state: str  # done, running, failed or missing
-    folder: Path
+    state: str  # done, running, failed, missing, or (in a folder that is no suite's) unfinished
+    folder: Path  # the script's own run folder if there is one
     varied: dict = field(default_factory=dict)  # what a sweep changes
     args: dict = field(default_factory=dict)  # args.json
     result: dict = field(default_factory=dict)  # result.json
     curves: dict = field(default_factory=dict)  # {name: (steps (n,), values (n,))}
     problem: str = ""  # why the run failed, or what is odd about a complete one
     log: str = ""  # the end of the log of a run that failed
+    code: str = ""  # the script, and which version of it
 
     @property
     def final(self) -> float:
@@ -68,7 +69,10 @@ class Results:
 
 def fill(record: Record, run_dir: Path) -> None:
     """Reads a complete run folder into the record; a result without a return makes it a failed one."""
+    record.folder = run_dir
     record.args = read_object(run_dir / "args.json") or {}
+    for name in record.args.get("no_counterpart", ()):  # a peer cannot do this, and did what it always does
+        record.args[name] = "not as asked"
     record.result = read_object(run_dir / "result.json") or {}
     final = record.result.get(RETURN)
     if not isinstance(final, int | float) or not math.isfinite(final):
@@ -92,7 +96,8 @@ def read_suite_dir(suite_dir: Path) -> Results:
     records = []
     for run in runs:
         folder = suite_dir / run.folder
-        record = Record(run.label, run.env_id, run.seed, "done", folder, run.varied)
+        code = f"{run.script} (SHA-256 {run.sha256[:12]})"
+        record = Record(run.label, run.env_id, run.seed, "done", folder, run.varied, code=code)
         if found := complete_folder(folder):
             fill(record, found)
         else:
@@ -106,24 +111,39 @@ def read_suite_dir(suite_dir: Path) -> Results:
 
 
 def read_folders(folder: Path) -> Results:
-    """All run folders below a folder. Of two runs of the same script, environment and seed the later one counts."""
-    records = {}
+    """All run folders below a folder. Of two runs of the same script, arguments and seed the later one counts.
+
+    Runs of one script with different arguments are different contenders, named by what differs.
+    """
+    found = []
     for path in sorted(folder.rglob("args.json"), key=lambda path: path.stat().st_mtime):
         args = read_object(path)
         if args is None or "env_id" not in args or "seed" not in args:
             continue
         label = str(args.get("exp_name") or path.parent.name)
-        record = Record(label, str(args["env_id"]), int(args["seed"]), "failed", path.parent, args=args)
+        record = Record(label, str(args["env_id"]), int(args["seed"]), "unfinished", path.parent, args=args)
         if complete_folder(path.parent.parent) and read_object(path.parent / "result.json") is not None:
             record.state = "done"
             fill(record, path.parent)
         else:
             record.problem = "has no whole result.json"
-        key = label, record.env_id, record.seed
+        found.append(record)
+    if not found:
+        raise BadInput(f"there are no runs in {folder}")
+    alike = {}
+    for record in found:
+        alike.setdefault((record.label, record.env_id), []).append(record)
+    for records in alike.values():
+        names = dict.fromkeys(name for record in records for name in record.args if name not in NOT_COMPARED)
+        values = {name: {json.dumps(record.args.get(name)) for record in records} for name in names}
+        for record in records:
+            differing = (f"{name}={record.args.get(name)}" for name in names if len(values[name]) > 1)
+            record.label = " ".join([record.label, *differing])
+    records = {}
+    for record in found:
+        key = record.label, record.env_id, record.seed
         if key not in records or record.state == "done":
             records[key] = record
-    if not records:
-        raise BadInput(f"there are no runs in {folder}")
     return Results(folder.name, sorted(records.values(), key=lambda record: record.seed))
 
 
@@ -135,10 +155,11 @@ def read(source: Path) -> Results:
 
 
 def together(parts: list[Results]) -> Results:
-    """All of these as one; a contender that is in several of them is one contender."""
+    """All of these as one; a contender that is in several of them is one contender, and a run counts once."""
     sweeps = {name: values for part in parts for name, values in part.sweeps.items()}
     title = " and ".join(dict.fromkeys(part.title for part in parts))
-    return Results(title, [record for part in parts for record in part.records], sweeps)
+    once = {record.folder.resolve(): record for part in reversed(parts) for record in reversed(part.records)}
+    return Results(title, list(once.values())[::-1], sweeps)
 
 
 def distinct_names(a: Path, b: Path) -> tuple[str, str]:

@@ -15,11 +15,13 @@ START = b"\x3a\x02\x08\x01"
 
 
 def as_arguments(name: str, value) -> list[str]:
-    """A flag as given on a script's command line: True is --name, False --no-name, a list --name A B."""
+    """A flag as given on a script's command line: True is --name, False --no-name, a list --name A B, else --name=A."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", *map(str, value if isinstance(value, list | tuple) else [value])]
+    if isinstance(value, list | tuple):
+        return [f"--{flag}", *map(str, value)]
+    return [f"--{flag}={value}"]  # in one word, because a value may begin with a dash
 
 
 def run_script(script: str, runs_dir: Path, **flags) -> Path:

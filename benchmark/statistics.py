@@ -46,11 +46,13 @@ def expanded_level(seeds: Sequence[int]) -> float:
 def interval(
     samples: Sequence[np.ndarray], statistic: Callable = pooled_iqm, expand: bool = True, resamples: int = RESAMPLES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stratified bootstrap interval, (low, high), of statistic(*samples, axis=0); NaN with fewer than two seeds.
+    """Stratified bootstrap interval, (low, high), of statistic(*samples, axis=0).
+
+    NaN with fewer than FEWEST seeds: with 2, 3 and 4 it would cover 47, 74 and 86 % (1,000 normal samples each).
 
     samples is one array (seeds, ...) an environment. expand: see expanded_level.
     """
-    if min(map(len, samples)) < 2:
+    if min(map(len, samples)) < FEWEST:
         return (np.full(samples[0].shape[1:], np.nan),) * 2
     level = expanded_level([len(sample) for sample in samples]) if expand else LEVEL
     options = {"n_resamples": resamples, "batch": 200, "method": "percentile", "vectorized": True, "axis": 0}
@@ -96,15 +98,22 @@ class Comparison:
             return "no evidence"
         return "better" if self.low > 0.5 else "worse"
 
+    @property
+    def span(self) -> str:
+        """The interval, with a digit more where 0.50 would hide on which side of one half it ends."""
+        return " to ".join(
+            f"{x:.3f}" if f"{x:.2f}" == "0.50" and x != 0.5 else f"{x:.2f}" for x in (self.low, self.high)
+        )
+
     def sentence(self, a: str, b: str) -> str:
         """The verdict in words."""
         if self.seeds < FEWEST:
             return f"No evidence of a difference between {a} and {b}: {self.seeds} seeds are too few to tell."
         chance = f"a run of {a} ends above one of {b} with probability {self.probability:.2f}"
-        chance += f" ({self.low:.2f} to {self.high:.2f})"
+        chance += f" ({self.span})"
         if self.verdict == "no evidence":
             return f"No evidence of a difference between {a} and {b} at {self.seeds} seeds: {chance}."
-        return f"{a} is {self.verdict} than {b}: {chance}."
+        return f"{a} is {self.verdict} than {b} at {self.seeds} seeds: {chance}."
 
 
 def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:

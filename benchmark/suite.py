@@ -17,6 +17,7 @@
     buffer_size = [1_000, 10_000, 100_000]
 
 A run is identified by the text of its script, its arguments and its seed: what changes any of them is another run.
+Modules that a script imports are not looked at (benchmark/peers/sb3_dqn.py imports dqn.py).
 """
 
 import difflib
@@ -64,7 +65,7 @@ class Run:
     def command(self, runs_dir: Path, track: bool) -> list[str]:
         """The argument list that starts the run; never joined and given to a shell."""
         flags = [part for name, value in self.flags.items() for part in as_arguments(name, value)]
-        own = ["--env-id", self.env_id, "--seed", str(self.seed), "--runs-dir", str(runs_dir)]
+        own = [f"--env-id={self.env_id}", f"--seed={self.seed}", f"--runs-dir={runs_dir}"]
         return [sys.executable, self.script, *own, *flags, *(["--track"] if track else [])]
 
 
@@ -83,6 +84,8 @@ def check_flags(flags: dict, where: str) -> None:
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(one, bool | int | float | str) and "\0" not in str(one) for one in values):
             raise BadInput(f"{name} in {where} must be a number, a string, true, false or a list of these")
+        if isinstance(value, list) and any(str(one).startswith("--") for one in value):
+            raise BadInput(f"{name} in {where}: a value in a list cannot begin with two dashes")
 
 
 def parse_argument(text: str) -> tuple[str, object]:
@@ -177,17 +180,21 @@ def expand(
         raise BadInput(f"{unusable[0]!r} is not the name of an environment")
     check_flags(arguments or {}, "--arguments")
 
-    paths = {find_script(name, Path.cwd() if scripts else folder): name for name in dict.fromkeys(names)}
+    paths = list(dict.fromkeys(find_script(name, Path.cwd() if scripts else folder) for name in names))
     text = {path: text_hash(path) for path in paths}
-    named = labels(list(paths))
+    same = {(path.name, text[path]): path for path in paths}
+    if len(same) < len(paths):
+        raise BadInput("two of the scripts have the same name and the same text: there is nothing to compare")
+    special = {find_script(name, folder): flags for name, flags in suite.get("script_arguments", {}).items()}
+    named = labels(paths)
     sweeps = {name.replace("-", "_"): values for name, values in suite.get("sweeps", {}).items()}
     variants = [{}] + [{name: value} for name, values in sweeps.items() for value in values]
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
         for env_id in dict.fromkeys(env_ids):
-            for path, name in paths.items():
+            for path in paths:
                 flags = suite.get("arguments", {}) | suite.get("environments", {}).get(env_id, {})
-                flags = flags | suite.get("script_arguments", {}).get(name, {}) | (arguments or {})
+                flags = flags | special.get(path, {}) | (arguments or {})
                 flags = {flag.replace("-", "_"): value for flag, value in flags.items()}
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}

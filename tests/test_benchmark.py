@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fakes import write_script
 
 from benchmark import local, runs, speed
+from benchmark.peers import sb3_dqn
+from benchmark.runs import read_scalars
 from benchmark.statistics import mean_and_interval, write_table
 
 
@@ -101,3 +104,22 @@ def test_replay_is_timed(monkeypatch, capsys):
     out = capsys.readouterr().out
     for title in ("sample 32 and update their priorities, 1,000,000 transitions", "add one, 100,000 transitions"):
         assert title in out
+
+
+def test_stable_baselines3_learns_under_our_command_line(tmp_path):
+    """Fifty updates of its own, weights that they move, and a run folder as dqn.py's."""
+    weights = []
+    for learning_rate in (1e-2, 1e-12):
+        args = sb3_dqn.Args(total_timesteps=400, learning_starts=200, batch_size=16, hidden_sizes=(16,))
+        args.learning_rate, args.save_model, args.eval_frequency, args.eval_episodes = learning_rate, True, 200, 2
+        args.runs_dir = tmp_path / str(learning_rate)
+        run_dir = sb3_dqn.train(args)
+        result = json.loads((run_dir / "result.json").read_text())
+        assert result["updates"] == (400 - 200) / 4 and len(result["returns"]) == 2
+        logged = read_scalars(run_dir)
+        assert [step for step, *_ in logged["eval/episodic_return"]] == [200, 400]
+        stored = json.loads((run_dir / "args.json").read_text())
+        assert stored["no_counterpart"] == ["loss"] and stored["loss"] == "mse"
+        weights.append(torch.load(run_dir / "model.pt", weights_only=True))
+    moved, still = weights
+    assert all((moved[name] - still[name]).abs().max() > 1e-3 for name in moved if name.startswith("q_net."))

@@ -124,15 +124,15 @@ def test_code_that_changes_while_the_suite_runs_is_not_run(bench, tmp_path):
     write_script(tmp_path, more="# another text\n")
     assert harness.wait() == 1
     assert sorted(results(tmp_path).values()) == [0, 0, 1]
-    assert "the script was changed after this suite was started" in bench("status", "default")[1]
+    assert "the script was changed or removed after this suite was started" in bench("status", "default")[1]
 
 
 def test_dry_run_prints_commands_and_writes_nothing(bench, tmp_path):
     code, out, _ = bench("run", *FAKE, "--num-seeds", "2", "--arguments", "note=a b", "--dry-run")
     assert code == 0 and not (tmp_path / "runs").exists()
     first, _ = map(shlex.split, out.splitlines())
-    assert first[:6] == [sys.executable, str(tmp_path / "fake.py"), "--env-id", "A", "--seed", "1"]
-    assert first[-2:] == ["--note", "a b"]
+    assert first[:4] == [sys.executable, str(tmp_path / "fake.py"), "--env-id=A", "--seed=1"]
+    assert first[-1] == "--note=a b"
 
 
 def test_threads_and_wandb_group(bench, tmp_path):
@@ -169,7 +169,7 @@ def test_a_suite_from_a_file(bench, tmp_path):
         "A": {"gamma": 0.5, "sleep": 0.01, "note": "mine"},
         "B": {"gamma": 0.5, "note": "mine"},
     }
-    assert {run.label for run in runs} >= {"fake.py", "fake.py --gamma 0.7", "fake.py --hidden-sizes 16 16"}
+    assert {run.label for run in runs} >= {"fake.py", "fake.py --gamma=0.7", "fake.py --hidden-sizes 16 16"}
     assert bench("run", "--suite", "mine.toml")[1].startswith("16 done")
 
 
@@ -435,6 +435,32 @@ def test_wandb_out_of_reach(tmp_path):
         assert text in logged.read_bytes()
 
 
+def test_a_script_that_is_removed_fails_alone(bench, tmp_path):
+    """a.py removes b.py while it runs: b.py's runs fail, and those of c.py are made."""
+    for name in "abc":
+        shutil.copy(tmp_path / "fake.py", tmp_path / f"{name}.py")
+    with (tmp_path / "a.py").open("a") as file:
+        file.write("\nPath(__file__).with_name('b.py').unlink(missing_ok=True)\n")
+    code, out, _ = bench("run", "--scripts", "a.py", "b.py", "c.py", "--env-ids", "A", "--num-seeds", "2")
+    assert code == 1 and out.startswith("4 done, 0 running, 2 failed, 0 missing of 6 runs")
+    assert out.count("the script was changed or removed after this suite was started") == 2
+
+
+def test_the_same_script_twice_is_refused(bench, tmp_path):
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "fake.py", tmp_path / "copy")
+    code, _, err = bench("run", "--scripts", "fake.py", "copy/fake.py", "--env-ids", "A")
+    assert code == 2 and "nothing to compare" in err and err.count("\n") == 1
+
+
+def test_arguments_of_a_script_hold_however_it_is_named(bench, tmp_path):
+    text = 'scripts = ["fake.py"]\n[environments.A]\n[script_arguments."fake.py"]\ngamma = 0.5\n'
+    (tmp_path / "suite.toml").write_text(text)
+    for script in ("fake.py", "./fake.py", tmp_path / "fake.py"):
+        _, out, _ = bench("run", "--suite", "suite.toml", "--scripts", script, "--num-seeds", "1", "--dry-run")
+        assert "--gamma=0.5" in out
+
+
 # Names are data
 
 NASTY = ("a b", "it's", 'say "x"', "x;touch HACKED", "$(touch HACKED)", "`touch HACKED`", "../../up")
@@ -443,18 +469,29 @@ NASTY += ("<script>alert(1)</script>", "-rf", "x\ny", "%s%d", "é/ü", ".hidden"
 
 def test_names_neither_run_nor_leave_the_folder(bench, tmp_path):
     """As environments, arguments and names of scripts, on one machine."""
-    nested = tmp_path / "a" / "b" / "c"
+    nested, scripts = tmp_path / "a" / "b" / "c", ("-rf.py", "$(touch HACKED).py", "a b;touch HACKED.py")
+    for script in scripts:
+        shutil.copy(tmp_path / "fake.py", tmp_path / script)
+    tables = [f"[environments.{json.dumps(name, ensure_ascii=False)}]" for name in NASTY]
+    suite = [f"scripts = {json.dumps(scripts)}", "[arguments]", 'note = "-rf; touch HACKED; ../<script>"', *tables]
+    (tmp_path / "suite.toml").write_text("\n".join(suite), encoding="utf-8")
     code, out, err = bench(
-        "run", "--scripts", "fake.py", "--env-ids", *NASTY[:8], *NASTY[9:], "--num-seeds", "1", "--workers", "4",
-        "--runs-dir", nested, "--name", "../$(touch HACKED)<b>", "--arguments", "note=; touch HACKED; ../<script>",
+        "run", "--suite", "suite.toml", "--num-seeds", "1", "--workers", "4", "--runs-dir", nested,
+        "--name", "../$(touch HACKED)<b>",
     )  # fmt: skip
     assert code == 0, out + err
-    found = {json.loads(path.read_text())["env_id"] for path in nested.glob("*/*/*/args.json")}
-    assert found == {*NASTY[:8], *NASTY[9:]}
-    notes = {json.loads(path.read_text())["note"] for path in nested.glob("*/*/*/args.json")}
-    assert notes == {"; touch HACKED; ../<script>"}
+    found = [json.loads(path.read_text()) for path in nested.glob("*/*/*/args.json")]
+    assert {args["env_id"] for args in found} == set(NASTY) and len(found) == len(scripts) * len(NASTY)
+    assert {f"{args['exp_name']}.py" for args in found} == set(scripts)
+    assert {args["note"] for args in found} == {"-rf; touch HACKED; ../<script>"}
     assert not list(tmp_path.rglob("HACKED")) and not list(ROOT.glob("HACKED"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "fake.py"] and len(list(nested.iterdir())) == 1
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(["a", "fake.py", "suite.toml", *scripts]) and len(list(nested.iterdir())) == 1
+
+
+def test_no_value_becomes_a_flag(bench, tmp_path):
+    code, _, err = bench("run", *FAKE, "--arguments", 'hidden_sizes=["8","--does","fail"]')
+    assert code == 2 and "cannot begin with two dashes" in err and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("name", NASTY)

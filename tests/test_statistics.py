@@ -74,9 +74,17 @@ def test_complete_separation_is_not_certainty():
     assert found.verdict == "better" and compare([np.arange(10.0)], [np.arange(10.0) + 20]).verdict == "worse"
 
 
+def test_an_interval_never_hides_on_which_side_of_one_half_it_ends():
+    assert Comparison(0.24, 0.101, 0.4996, 10).span == "0.10 to 0.500"
+    assert (
+        Comparison(0.24, 0.101, 0.497, 10).span == "0.10 to 0.497"
+        and Comparison(0.5, 0.2, 0.8, 10).span == "0.20 to 0.80"
+    )
+
+
 def test_sentences():
-    assert Comparison(0.8, 0.6, 0.9, 10).sentence("a", "b").startswith("a is better than b: ")
-    assert Comparison(0.2, 0.1, 0.4, 10).sentence("a", "b").startswith("a is worse than b: ")
+    assert Comparison(0.8, 0.6, 0.9, 10).sentence("a", "b").startswith("a is better than b at 10 seeds: ")
+    assert Comparison(0.2, 0.1, 0.4, 10).sentence("a", "b").startswith("a is worse than b at 10 seeds: ")
     undecided = Comparison(0.6, 0.4, 0.8, 10).sentence("a", "b")
     assert undecided.startswith("No evidence of a difference between a and b at 10 seeds: ")
     few = Comparison(1.0, 0.6, 1.0, 3)
