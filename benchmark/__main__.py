@@ -46,7 +46,7 @@ class Run:
     workers: int = 1
     """runs at the same time (local)"""
     threads: int = 1
-    """threads of a run's numerical libraries (OMP_NUM_THREADS)"""
+    """threads of a run's numerical libraries (OMP_NUM_THREADS; dqn.py and its kin always use one)"""
     time_limit: float | None = None
     """minutes after which a run is stopped (default: the suite's, or 120)"""
     retries: int = 1

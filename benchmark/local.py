@@ -93,7 +93,7 @@ def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: 
     pending = deque((0.0, run) for run in runs if run.folder not in done)  # (not before this time, run)
     running: dict[subprocess.Popen, Run] = {}
     left = TimeLeft(suite_dir, runs)
-    failed, unwritable, drawn = 0, "", 0.0
+    failed, unwritable, drawn, told = 0, "", 0.0, time.monotonic()
     bar = tqdm(total=len(runs), initial=len(done), desc="runs", dynamic_ncols=True, disable=None, bar_format=BAR)
     with bar, interruptible():
         try:
@@ -134,7 +134,11 @@ def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: 
                 if time.monotonic() > drawn + 1:
                     drawn = time.monotonic()
                     rest = [run for _, run in pending] + list(running.values())
-                    bar.set_postfix_str(f"{len(running)} running, {failed} failed, left: {left.text(rest, workers)}")
+                    said = f"{len(running)} running, {failed} failed, left: {left.text(rest, workers)}"
+                    bar.set_postfix_str(said)
+                    if bar.disable and drawn > told + 60:  # into a file: a line a minute
+                        told = drawn
+                        print(f"{len(runs) - len(rest)} of {len(runs)} runs, {said}", file=sys.stderr, flush=True)
         finally:
             stop(list(running))
     if unwritable:

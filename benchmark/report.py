@@ -521,10 +521,14 @@ def save(analysis: Analysis, folder: Path, name: str, figure) -> None:
 
 
 def write_csv(analysis: Analysis, folder: Path) -> None:
-    """finals.csv: a row a run, with its last episodes' returns; curves.csv: a row an evaluation."""
+    """finals.csv: a row a run, complete or not, with its last episodes' returns; curves.csv: a row an evaluation."""
     finals, curves = [], []
-    for record in analysis.results.done:
-        row = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "final_return": record.final}
+    for record in analysis.results.records:
+        row = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "state": record.state}
+        if record.state != "done":
+            finals.append(row)
+            continue
+        row["final_return"] = record.final
         known = analysis.references.get(record.env_id, {})
         row["normalised"] = float(analysis.normalise(record.env_id, np.array(record.final))) if known else ""
         row["area"] = row["steps_to_threshold"] = ""
@@ -543,6 +547,8 @@ def write_csv(analysis: Analysis, folder: Path) -> None:
         kept = ("best_return", "global_step", "updates", "seconds", "sps")
         row |= {name: record.result.get(name, "") for name in kept}
         finals.append(row | {"returns": json.dumps(record.result.get("returns", []))})
+    whole = next((row for row in finals if row["state"] == "done"), {})
+    finals = [dict.fromkeys(whole, "") | row for row in finals]
     for rows, name in ((finals, "finals.csv"), (curves, "curves.csv")):
         if rows:
             write_table(rows, folder / name)

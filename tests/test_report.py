@@ -243,6 +243,12 @@ def test_runs_that_failed_count_as_worse_than_all_others(bench, tmp_path):
     code, out, _ = bench("report", "suite")
     assert code == 1 and "No evidence of a difference between good.py and bad.py at 10 seeds" in out
     assert "probability 0.50" in out
+    finals = rows(tmp_path / "report" / "finals.csv")
+    assert sorted((row["script"], row["state"], row["final_return"] == "") for row in finals) == [
+        *[("bad.py", "done", False)] * 10,
+        *[("good.py", "done", False)] * 5,
+        *[("good.py", "failed", True)] * 5,
+    ]
     text = (tmp_path / "report" / "report.md").read_text()
     assert (
         "5 runs failed. Against other scripts they count as worse" in text

@@ -6,8 +6,8 @@ On a fixed replay buffer of random play of Pong, the same updates are made from 
 (orthogonal, no biases, outputs near 0) and from those that PyTorch gives to its layers. A point is won or lost in one
 of some 40 steps, and a network that says the same of all states can have no lower TD error than the variance of the
 rewards, 0.02. Whoever sees the ball behind the paddle can. Measured are the TD error during the updates, and after
-them how much Q differs between states, and which share of units is dead: 0 in all of 256 observations, so that they
-no longer learn.
+them how much Q differs between states, and which share of units is dead: 0 in all of 256 observations, from which
+they therefore do not learn.
 
 Both begin with the same seed, and so with the same games and the same batches.
 """
