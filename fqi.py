@@ -156,14 +156,13 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
         env = gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0, name_prefix=video_name)
     env = gym.wrappers.FlattenObservation(env)  # Discrete becomes one-hot; Tuple and Dict become one vector
-    if not isinstance(env.observation_space, gym.spaces.Box):
+    space = env.observation_space
+    if not isinstance(space, gym.spaces.Box):
         raise BadInput(f"{args.env_id} has observations that do not flatten to a vector of fixed length")
-    if (
-        env.observation_space.dtype == np.uint8 and (env.observation_space.high == 255).all()
-    ):  # pixels: scaled here only
-        unit = gym.spaces.Box(0, 1, env.observation_space.shape, np.float32)
-        env = gym.wrappers.TransformObservation(env, lambda obs: obs / np.float32(255), unit)
-    return env if env.observation_space.dtype == np.float32 else gym.wrappers.DtypeObservation(env, np.float32)
+    if space.dtype == np.uint8 and (space.high == 255).all():  # pixels: scaled here and nowhere else
+        unit = gym.spaces.Box(0, 1, space.shape, np.float32)
+        return gym.wrappers.TransformObservation(env, lambda obs: obs / np.float32(255), unit)
+    return env if space.dtype == np.float32 else gym.wrappers.DtypeObservation(env, np.float32)
 
 
 class Dataset(NamedTuple):
