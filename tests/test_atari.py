@@ -431,7 +431,7 @@ def test_loop_stores_every_step_and_nothing_else(small, spy, games):
 def test_a_checkpoint_cuts_off_as_a_time_limit_would(small, spy, games):
     """Of frames 1, 2, 3, 4 the last is the one at hand at the checkpoint: its row is final. 5 begins a new game."""
     buffers = spy("ReplayBuffer", dqn_atari)
-    train(small(total_timesteps=6, learning_starts=4, checkpoint_frequency=3, seed=7))
+    train(small(total_timesteps=6, learning_starts=4, train_frequency=1, checkpoint_frequency=3, seed=7))
     drawn = {(obs, next_obs[-1], terminated) for obs, next_obs, _, _, terminated in transitions(buffers[0][1])}
     assert drawn == {
         ((0, 0, 0, 1), 2, False),
