@@ -588,7 +588,7 @@ def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
                     raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
 
         try:
-            write(file_version="brain.Event:2")
+            write(file_version="brain.Event:2")  # by which TensorBoard knows its files
             # TensorBoard drops what the process that ended had logged behind the checkpoint where this one goes on.
             write(step=first_step + 1, session_log=SessionLog(status=SessionLog.START))
             write(summary=text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows])))

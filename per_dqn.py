@@ -506,7 +506,7 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
                     raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
 
         try:
-            write(file_version="brain.Event:2")
+            write(file_version="brain.Event:2")  # by which TensorBoard knows its files
             write(summary=text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows])))
             yield log
             exit_code = 0

@@ -97,6 +97,7 @@ class Analysis:
                 own = [record for record in results.done if (record.env_id, record.label) == (env_id, label)]
                 if own:
                     self.groups.setdefault(env_id, {})[label] = sorted(own, key=lambda record: record.seed)
+        self.failed = Counter((r.env_id, r.label) for r in results.records if r.state == "failed")
         self.labels = [label for label in results.labels if any(label in group for group in self.groups.values())]
         self.colors = figures.palette(self.labels)
         self.common = [env_id for env_id, group in self.groups.items() if len(group) == len(self.labels)]
@@ -143,15 +144,10 @@ class Analysis:
         """Normalised final returns (seeds,) of each environment that has a reference and all contenders."""
         return [self.normalise(env_id, self.finals(env_id, label)) for env_id in self.normalised]
 
-    def failed(self, env_id: str, label: str) -> int:
-        """How many runs failed."""
-        own = [record for record in self.results.records if (record.env_id, record.label) == (env_id, label)]
-        return sum(record.state == "failed" for record in own)
-
     def outcomes(self, env_id: str, label: str) -> np.ndarray:
         """Final returns, and minus infinity for every run that failed: below all that did not."""
         finals = self.finals(env_id, label) if label in self.groups.get(env_id, {}) else np.zeros(0)
-        return np.concatenate([finals, np.full(self.failed(env_id, label), -np.inf)])
+        return np.concatenate([finals, np.full(self.failed[env_id, label], -np.inf)])
 
     def comparison(self, a: str, b: str, env_ids: list[str] | None = None) -> Comparison | None:
         """Of the outcomes, over these environments or all that both have; None if there are none."""
@@ -202,9 +198,11 @@ def verdicts(analysis: Analysis) -> list[str]:
             if few > 1:
                 continue
         sentence = comparison.sentence(a, b)
-        singly = {e: analysis.comparison(a, b, [e]) for e in analysis.results.env_ids}
-        decided = {e: one.verdict for e, one in singly.items() if one and one.verdict != "no evidence"}
-        if comparison.seeds >= FEWEST and comparison.verdict == "no evidence" and decided:
+        decided = {}
+        if comparison.seeds >= FEWEST and comparison.verdict == "no evidence":
+            singly = {e: analysis.comparison(a, b, [e]) for e in analysis.results.env_ids}
+            decided = {e: one.verdict for e, one in singly.items() if one and one.verdict != "no evidence"}
+        if decided:
             places = "; ".join(
                 f"{verdict} on {', '.join(e for e in decided if decided[e] == verdict)}"
                 for verdict in dict.fromkeys(decided.values())
@@ -338,7 +336,7 @@ def speed_of_learning(analysis: Analysis) -> Section | None:
                 normalised.setdefault(label, []).append(analysis.normalise(env_id, mean))
             if threshold is not None:
                 took = steps_to(steps, values, threshold)
-                took = np.append(took, np.full(analysis.failed(env_id, label), np.inf))
+                took = np.append(took, np.full(analysis.failed[env_id, label], np.inf))
                 median = np.median(took)
                 text = f"{median:,.0f}" if math.isfinite(median) else "not by more than half"
                 column = f"{env_id}, {threshold:g}"

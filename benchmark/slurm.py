@@ -93,9 +93,7 @@ def submit(suite_dir: Path, folders: list[Path], seconds: float, options: Option
     for chunk in [folders[i : i + most] for i in range(0, len(folders), most)]:
         own = (suite_dir / "slurm").resolve()
         own.mkdir(exist_ok=True)
-        number = 1
-        while (own / f"{number}.json").exists():
-            number += 1
+        number = len(list(own.glob("*.json"))) + 1
         listed, script = own / f"{number}.json", own / f"{number}.sh"
         write_json(listed, [str(folder) for folder in chunk])
         script.write_text(script_text(listed))
