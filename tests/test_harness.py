@@ -473,7 +473,7 @@ def test_names_neither_run_nor_leave_the_folder(bench, tmp_path):
     for script in scripts:
         shutil.copy(tmp_path / "fake.py", tmp_path / script)
     tables = [f"[environments.{json.dumps(name, ensure_ascii=False)}]" for name in NASTY]
-    suite = [f"scripts = {json.dumps(scripts)}", "[arguments]", 'note = "-rf; touch HACKED; ../<script>"', *tables]
+    suite = [f"scripts = {json.dumps(scripts)}", "[arguments]", 'note = "-rf;touch${IFS}HACKED;../<script>"', *tables]
     (tmp_path / "suite.toml").write_text("\n".join(suite), encoding="utf-8")
     code, out, err = bench(
         "run", "--suite", "suite.toml", "--num-seeds", "1", "--workers", "4", "--runs-dir", nested,
@@ -483,7 +483,7 @@ def test_names_neither_run_nor_leave_the_folder(bench, tmp_path):
     found = [json.loads(path.read_text()) for path in nested.glob("*/*/*/args.json")]
     assert {args["env_id"] for args in found} == set(NASTY) and len(found) == len(scripts) * len(NASTY)
     assert {f"{args['exp_name']}.py" for args in found} == set(scripts)
-    assert {args["note"] for args in found} == {"-rf; touch HACKED; ../<script>"}
+    assert {args["note"] for args in found} == {"-rf;touch${IFS}HACKED;../<script>"}
     assert not list(tmp_path.rglob("HACKED")) and not list(ROOT.glob("HACKED"))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted(["a", "fake.py", "suite.toml", *scripts]) and len(list(nested.iterdir())) == 1
