@@ -27,8 +27,11 @@ PANEL_HEIGHT = 2.7
 
 
 def palette(labels: list[str]) -> dict[str, str]:
-    """{label: color}."""
-    return {label: COLORS[i % len(COLORS)] for i, label in enumerate(labels)}
+    """{label: color}; where they are many, neighbours in a rainbow look alike, but no two are the same."""
+    if len(labels) <= len(COLORS):
+        return dict(zip(labels, COLORS, strict=False))
+    rainbow = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(labels)))
+    return {label: matplotlib.colors.to_hex(color) for label, color in zip(labels, rainbow, strict=True)}
 
 
 def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Figure, list]:

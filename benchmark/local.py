@@ -12,9 +12,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmark.one import CANNOT_WRITE, DONE, LOCKED, complete_folder, read_object, text_hash
+from benchmark.one import (
+    CANNOT_WRITE,
+    DONE,
+    INTERRUPTED,
+    LOCKED,
+    complete_folder,
+    how_it_ended,
+    read_object,
+    text_hash,
+    write_attempts,
+)
 from benchmark.runs import ROOT
-from benchmark.status import TimeLeft, failure, is_locked, seconds_of
+from benchmark.status import TimeLeft, failure, is_locked, read_attempts, seconds_of
 from benchmark.suite import BadInput, Run, write_json
 
 POLL = 0.05  # seconds
@@ -83,6 +93,17 @@ def stop(processes: list[subprocess.Popen]) -> None:
             process.wait()
 
 
+def why_it_ended(suite_dir: Path, run: Run, returncode: int, said: str) -> str:
+    """Why a run is not complete, noted in its folder where its benchmark.one could not do so. Raises OSError."""
+    folder = suite_dir / run.folder
+    if returncode == INTERRUPTED:
+        return f"interrupted: {run.label} on {run.env_id}, seed {run.seed}"
+    if not read_attempts(folder):
+        reason = said.strip() or f"the process that watches over it was {how_it_ended(returncode)}"
+        write_attempts(folder, [{"reason": reason}])
+    return failure(suite_dir, run)
+
+
 def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: bool) -> None:
     """Runs what is not complete; what fails is left as failed.
 
@@ -129,8 +150,10 @@ def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: 
                         left.add(run, seconds_of(suite_dir, run))
                     else:
                         failed += 1
-                        died = f"ended early: {run.label} on {run.env_id}, seed {run.seed} {said}".strip()
-                        bar.write(failure(suite_dir, run) or died, file=sys.stderr)
+                        try:
+                            bar.write(why_it_ended(suite_dir, run, process.returncode, said), file=sys.stderr)
+                        except OSError as error:
+                            unwritable = f"{error.strerror}: {error.filename}"
                 if time.monotonic() > drawn + 1:
                     drawn = time.monotonic()
                     rest = [run for _, run in pending] + list(running.values())

@@ -109,6 +109,22 @@ def end(process: subprocess.Popen, stop: Stop) -> None:
             stop.wait(POLL)
 
 
+def write_attempts(folder: Path, attempts: list[dict]) -> None:
+    """Notes in a run's folder, which is made, how its attempts ended: with that it counts as failed. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "attempts.part"
+    part.write_text(json.dumps({"attempts": attempts}, indent=1))
+    os.replace(part, folder / "attempts.json")
+
+
+def how_it_ended(returncode: int) -> str:
+    """What the exit status of a process says, in words."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    memory = ", as happens when memory runs out" if returncode == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-returncode).name}{memory}"
+
+
 def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
     """Runs the script once; returns how it ended if that is worth a word, else ''. Raises OSError (disk full, ...)."""
     script = Path(job["script"])
@@ -141,11 +157,7 @@ def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
         finally:
             kill_all(process)
         if not reason and process.returncode:
-            reason = f"exit code {process.returncode}"
-            if process.returncode < 0:
-                reason = f"killed by {signal.Signals(-process.returncode).name}"
-            if process.returncode == -signal.SIGKILL:
-                reason += ", as happens when memory runs out"
+            reason = how_it_ended(process.returncode)
         if reason and not stop:
             log.write(f"=== {reason}\n".encode())
     return reason
@@ -170,10 +182,7 @@ def run(folder: Path, stop: Stop) -> int:
         halves = [path for path in folder.glob("*/result.json") if not read_object(path)]
         reason = reason or ("wrote a result.json that is not whole" if halves else "ended without a result.json")
         attempts.append({"started": started, "seconds": time.time() - started, "reason": reason})
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / "attempts.part"
-        part.write_text(json.dumps({"attempts": attempts}, indent=1))
-        os.replace(part, folder / "attempts.json")
+        write_attempts(folder, attempts)
     else:
         return FAILED
     (folder / "attempts.json").unlink(missing_ok=True)

@@ -380,25 +380,24 @@ def sweeps(analysis: Analysis, folder: Path) -> Section | None:
     """One panel for each argument that was varied."""
     by_name = {}
     scripts = list(dict.fromkeys(label.split(" --")[0] for label in analysis.labels))
-    env_ids = analysis.normalised or analysis.common[:1]
+    referenced = [env_id for env_id in analysis.groups if env_id in analysis.references]
+    env_ids = referenced or list(analysis.groups)[:1]
     for name, values in ((name.replace("-", "_"), values) for name, values in analysis.results.sweeps.items()):
-        for script in scripts:
-            for value in values:
-                own = [
-                    label for label in analysis.labels if label.split(" --")[0] == script
-                    and any(r.label == label and r.args.get(name) == value for r in analysis.results.done)
-                    and all(set(r.varied) <= {name} for r in analysis.results.done if r.label == label)
-                ]  # fmt: skip
-                if own and env_ids:
-                    samples = [analysis.finals(env_id, own[0]) for env_id in env_ids]
-                    if analysis.normalised:
-                        samples = analysis.normalised_finals(own[0])
-                    text = f"{value:g}" if isinstance(value, float) else str(value)
-                    row = (text, float(pooled_iqm(*samples)), *map(float, interval(samples)), np.concatenate(samples))
-                    by_name.setdefault(name, {}).setdefault(script, []).append(row)
+        for script, value in itertools.product(scripts, values):
+            samples = []
+            for env_id in env_ids:  # the base has this value in one environment, perhaps, and a variant in another
+                for label, records in analysis.groups[env_id].items():
+                    alone = all(set(r.varied) <= {name} and r.args.get(name) == value for r in records)
+                    if alone and label.split(" --")[0] == script:
+                        final = analysis.finals(env_id, label)
+                        samples.append(analysis.normalise(env_id, final) if referenced else final)
+            if len(samples) == len(env_ids):
+                text = f"{value:g}" if isinstance(value, float) else str(value)
+                row = (text, float(pooled_iqm(*samples)), *map(float, interval(samples)), np.concatenate(samples))
+                by_name.setdefault(name, {}).setdefault(script, []).append(row)
     if not by_name:
         return None
-    ylabel = "normalised final return, IQM" if analysis.normalised else "final return, IQM"
+    ylabel = "normalised final return, IQM" if referenced else "final return, IQM"
     save(analysis, folder, "sweeps", figures.sweeps(by_name, figures.palette(scripts), ylabel))
     words = "One argument varied at a time, everything else as it was. Dots are seeds, bands 95 % intervals of the IQM."
     return Section("Sweeps", words, ("sweeps", "Final return against each argument"))

@@ -5,6 +5,7 @@ What is missing is submitted as one array (or several, where Slurm's MaxArraySiz
 left the queue without one is submitted again. All nodes must see the runs folder and this repository.
 """
 
+import itertools
 import json
 import re
 import shlex
@@ -87,14 +88,24 @@ def max_array_size() -> int:
     return int(found[1]) if found else 1001
 
 
+def numbered(folder: Path) -> Path:
+    """Makes the next free N.json, which no other harness gets."""
+    for number in itertools.count(1):
+        try:
+            (folder / f"{number}.json").touch(exist_ok=False)
+            return folder / f"{number}.json"
+        except FileExistsError:
+            continue
+
+
 def submit(suite_dir: Path, folders: list[Path], seconds: float, options: Options) -> None:
     """Writes and submits arrays over these run folders, and notes their job ids. Raises BadInput."""
     most = max_array_size() - 1
     for chunk in [folders[i : i + most] for i in range(0, len(folders), most)]:
         own = (suite_dir / "slurm").resolve()
         own.mkdir(exist_ok=True)
-        number = len(list(own.glob("*.json"))) + 1
-        listed, script = own / f"{number}.json", own / f"{number}.sh"
+        listed = numbered(own)
+        number, script = listed.stem, listed.with_suffix(".sh")
         write_json(listed, [str(folder) for folder in chunk])
         script.write_text(script_text(listed))
         log = str(own / f"{number}.log").replace("%", "%%")

@@ -123,7 +123,10 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
     Mann-Whitney statistic, part 2", method 5, for the mean over environments. Where a and b are the same, its variance
     is that of the Mann-Whitney test, exactly. A bootstrap finds no variance at all where every seed of one ends above
     every seed of the other, which is common: with 10 seeds its 95 % interval of a probability of 0.93 covers 70 %. This
-    one covers 94 to 96 % there, and 93 % where the spread of one script is three times that of the other.
+    one covers 94 to 96 % there, and 93 % where the spread of one script is three times that of the other. Its variance
+    is that of environments which agree; where they do not, it is too wide: with shifts of 2, -2, 0, 1 and -1 standard
+    deviations in five environments it covers 99 %. Variances by environment would be narrower there, but with five
+    seeds find a difference that is not in 8 % (of 1,000 experiments, five environments; as it is, in 4 %).
     """
     probability = float(superiority(*a, *b))
     sizes = [(len(x), len(y)) for x, y in zip(a, b, strict=True)]

@@ -380,7 +380,7 @@ def test_sigkill_of_the_harness_at_20_moments(tmp_path):
 
 
 def test_sigkill_of_a_supervisor(tmp_path):
-    """The kernel ends the script with it, and the harness counts the run as failed."""
+    """The kernel ends the script with it, and the harness counts the run as failed and says why."""
     write_script(tmp_path)
     arguments = command("run", *FAKE, "--num-seeds", 1, "--arguments", "sleep=30")
     harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True)
@@ -389,7 +389,8 @@ def test_sigkill_of_a_supervisor(tmp_path):
     supervisors = [p for p in psutil.Process(harness.pid).children() if "benchmark.one" in p.cmdline()]
     supervisors[0].kill()
     out, _ = harness.communicate()
-    assert harness.returncode == 1 and out.startswith("0 done, 0 running, 0 failed, 1 missing")
+    assert harness.returncode == 1 and out.startswith("0 done, 0 running, 1 failed, 0 missing")
+    assert "fake.py on A, seed 1: the process that watches over it was killed by SIGKILL" in out
     assert_nothing_is_left(tmp_path)
 
 

@@ -104,6 +104,11 @@ def test_what_dies_is_submitted_again(tmp_path, monkeypatch):
     assert complete == [True, False, True, False]
 
 
+def test_two_harnesses_never_share_a_list(tmp_path):
+    """The second finds the first's list still empty and without a job, and takes another number."""
+    assert [slurm.numbered(tmp_path).name for _ in "ab"] == ["1.json", "2.json"]
+
+
 def test_the_batch_script_and_its_options(tmp_path, monkeypatch):
     """Names reach neither the shell nor sbatch's patterns, not even that of the folder where the repository is."""
     nasty = tmp_path / "$(touch HACKED) '; x"
