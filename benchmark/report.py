@@ -281,8 +281,8 @@ def performance_profiles(analysis: Analysis, folder: Path) -> Section | None:
     if not analysis.normalised:
         return None
     scores = {label: analysis.normalised_finals(label) for label in analysis.labels}
-    everything = np.concatenate([one for values in scores.values() for one in values])
-    levels = np.linspace(min(0.0, everything.min()), max(1.0, everything.max()) * 1.02, 101)
+    highest = max(one.max() for values in scores.values() for one in values)
+    levels = np.linspace(0, max(1.0, highest) * 1.02, 101)  # from random play on: one run far below it hides the rest
     by_label = {}
     for label, values in scores.items():
         reached = at_least(values, levels)

@@ -10,6 +10,7 @@
     python -m benchmark.speed --what atari --steps 5000 --skip 2000 --cleanrl FOLDER --cleanrl-python PYTHON
     python -m benchmark.speed --what atari-env
     python -m benchmark.speed --what atari-replay --replay-sizes 100000 1000000
+    python -m benchmark.speed --what atari-parts --cuda --num-envs 1 8 16 32
 
 **peers**: steps per second of dqn.py in steady state. The work is CleanRL's: CartPole-v1, network 120-84, batch 128,
 Adam at 2.5e-4, mean squared error, no clipping, target copied every 500 steps, ε fixed at 0.05 so that nearly every
@@ -37,13 +38,17 @@ random actions.
 one after the other without it: the throughput of a second worker, and the seconds that the harness adds to a run.
 
 **atari**: dqn_atari.py on Pong in steady state, with one game and with eight, and CleanRL's unchanged dqn_atari.py:
-batch 32, one update every 4 steps, ε fixed at 0.05. Nothing is tied to a core, and each has its default threads.
+batch 32, one update every 4 steps, ε fixed at 0.05. Nothing is tied to a core, and each has its default threads. Both
+learn on the CPU, or with `--cuda` on the GPU.
 
 **atari-env**: the environment alone, random actions on Pong: what dqn_atari.py makes, against the wrappers of CleanRL's
 dqn_atari.py (Stable-Baselines3's, from which CleanRL has them, and Gymnasium's, in a SyncVectorEnv of one).
 
 **atari-replay**: resident memory of a transition and the time to draw 32, in dqn_atari.py and in a buffer that keeps
 whole stacks, and next_obs as the row after it, as CleanRL's does. What does not fit in memory is left out.
+
+**atari-parts**: what a step of dqn_atari.py is made of, each part by itself and waited for. In the script the games are
+played while the network learns, and a GPU is not waited for after an update, so a step takes less than the sum.
 """
 
 import importlib.util
@@ -76,9 +81,9 @@ from benchmark.runs import ROOT, read_scalars, run_script
 
 @dataclass
 class Args:
-    what: Literal["peers", "rungs", "replay", "fqi", "tabular", "harness", "atari", "atari-env", "atari-replay"] = (
-        "peers"
-    )
+    what: Literal[
+        "peers", "rungs", "replay", "fqi", "tabular", "harness", "atari", "atari-env", "atari-replay", "atari-parts"
+    ] = "peers"
     """what to time"""
     train_frequencies: tuple[int, ...] = (10, 1)
     """environment steps between updates, one table for each"""
@@ -98,6 +103,10 @@ class Args:
     """folder of a checkout of araffin's tutorial"""
     replay_sizes: tuple[int, ...] = (100_000,)
     """transitions in the buffers of atari-replay"""
+    num_envs: tuple[int, ...] = (1, 8)
+    """games in parallel, of atari, atari-env and atari-parts"""
+    cuda: bool = False
+    """learn on the GPU, of atari and atari-parts"""
 
 
 def ours(args: Args, train_frequency: int, script: str = "dqn.py", compile: bool = False) -> float:
@@ -400,7 +409,7 @@ ATARI = {"learning_starts": 1_000, "start_e": 0.05, "end_e": 0.05, "buffer_size"
 def ours_atari(args: Args, num_envs: int) -> float:
     """Microseconds a step of dqn_atari.py, from the clock of its TensorBoard events."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ATARI | {"total_timesteps": args.steps, "num_envs": num_envs, "cuda": False}
+        flags = ATARI | {"total_timesteps": args.steps, "num_envs": num_envs, "cuda": args.cuda}
         # The evaluation comes behind what is timed: one short game.
         flags |= {"eval_frequency": args.steps, "eval_episodes": 1, "max_frames": 2_000, "compile": args.compile}
         run_dir = run_script("dqn_atari.py", Path(folder), env_id="PongNoFrameskip-v4", **flags)
@@ -413,12 +422,12 @@ def cleanrl_atari(args: Args) -> float:
     """Microseconds a step of CleanRL's dqn_atari.py."""
     flags = ATARI | {"total-timesteps": args.steps, "env-id": "PongNoFrameskip-v4"}
     line = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in flags.items())
-    return cleanrl_clocks(args, "dqn_atari.py", f"{line} --no-cuda", dict(os.environ))
+    return cleanrl_clocks(args, "dqn_atari.py", f"{line} --{'' if args.cuda else 'no-'}cuda", dict(os.environ))
 
 
 def atari(args: Args) -> None:
     """Times dqn_atari.py and CleanRL's."""
-    programs = {f"dqn_atari.py, {n} game{'s' * (n > 1)}": partial(ours_atari, args, n) for n in (1, 8)}
+    programs = {f"dqn_atari.py, {n} game{'s' * (n > 1)}": partial(ours_atari, args, n) for n in args.num_envs}
     mine = list(programs)
     if args.cleanrl:
         programs["CleanRL"] = partial(cleanrl_atari, args)
@@ -445,7 +454,7 @@ def cleanrl_wrappers() -> gym.Env:
 def atari_env(args: Args) -> None:
     """Times the environment alone."""
     ours = dqn_atari.with_protocol(dqn_atari.Args(env_id="PongNoFrameskip-v4"))
-    envs = {f"dqn_atari.py, {n} game{'s' * (n > 1)}": dqn_atari.make_env(ours, n) for n in (1, 8)}
+    envs = {f"dqn_atari.py, {n} game{'s' * (n > 1)}": dqn_atari.make_env(ours, n) for n in args.num_envs}
     mine = list(envs)
     envs["CleanRL's wrappers"] = gym.vector.SyncVectorEnv([cleanrl_wrappers])
 
@@ -509,11 +518,67 @@ def atari_replay(args: Args) -> None:
             del buffer
 
 
+def parts_of_a_step(env: gym.vector.VectorEnv, own: dqn_atari.Args, device: torch.device) -> dict:
+    """{name: (call, steps that a call serves)} of dqn_atari.py, in the order in which they come."""
+    n, rng = env.num_envs, np.random.default_rng(1)
+    buffer = dqn_atari.ReplayBuffer(10_000, n, device)
+    q_network, target_network = (dqn_atari.QNetwork(6).to(device) for _ in range(2))
+    q_vector = dqn_atari.as_vector(q_network)
+    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros((), device=device)]]
+    (obs, _), zeros = env.reset(seed=1), np.zeros(n, np.int64)
+
+    def write() -> None:
+        buffer.add(obs, zeros, zeros, zeros, zeros)
+
+    def update() -> None:
+        _, _, gradient = dqn_atari.loss_and_gradient(q_network, target_network, batch, own)
+        dqn_atari.adam_step(q_vector, gradient, moments, own.learning_rate)
+
+    for _ in range(10_000 // n):
+        write()
+    batch = buffer.sample(own.batch_size, rng, device)
+    return {
+        "acting, with both transfers": (lambda: q_network.q_values(obs), n),
+        "of that the pictures' transfer": (lambda: dqn_atari.to_device(torch.from_numpy(obs), device), n),
+        "games": (lambda: env.step(rng.integers(6, size=n)), n),
+        "replay write": (write, n),
+        "sampling": (lambda: buffer.sample(own.batch_size, rng, device), own.train_frequency),
+        "update": (update, own.train_frequency),
+    }
+
+
+def atari_parts(args: Args) -> None:
+    """Times the parts of a step."""
+    own = dqn_atari.with_protocol(dqn_atari.Args(env_id="PongNoFrameskip-v4", cuda=args.cuda))
+    device, calls = torch.device("cuda" if args.cuda else "cpu"), max(args.steps // 20, 1)
+    torch.set_num_threads(own.num_threads)
+    wait = torch.cuda.synchronize if args.cuda else lambda: None
+    for n in args.num_envs:
+        print(
+            f"\n{n} game{'s' * (n > 1)}, on the {device.type}: median microseconds of a call (min, max), and of a step"
+        )
+        with closing(dqn_atari.make_env(own, n)) as env:
+            for name, (call, steps) in parts_of_a_step(env, own, device).items():
+
+                def waited_for(call: Callable = call) -> None:
+                    call()
+                    wait()
+
+                rows = {name: waited_for} | ({"until it is launched": call} if args.cuda else {})
+                for what, timed in rows.items():
+                    waited_for()
+                    each = [median_time(timed, calls) for _ in range(args.repeats)]
+                    took = statistics.median(each)
+                    print(f"  {what:30} {took:9.1f} ({min(each):.1f}, {max(each):.1f}) {took / steps:9.1f}")
+
+
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
+    if args.cuda and not torch.cuda.is_available():
+        sys.exit("error: --cuda needs a GPU and a PyTorch built for it; this one finds none")
     others = {"replay": replay, "fqi": neighbors, "tabular": tabular, "harness": harness}
-    others |= {"atari": atari, "atari-env": atari_env, "atari-replay": atari_replay}
-    if hasattr(os, "sched_setaffinity") and args.what not in ("harness", "atari", "atari-env", "atari-replay"):
+    others |= {"atari": atari, "atari-env": atari_env, "atari-replay": atari_replay, "atari-parts": atari_parts}
+    if hasattr(os, "sched_setaffinity") and args.what != "harness" and not args.what.startswith("atari"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     others.get(args.what, steps)(args)
 

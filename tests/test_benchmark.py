@@ -1,6 +1,7 @@
 """What the benchmarks lean on: which runs count as done, what a failed run does, and the contenders of speed.py."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -104,6 +105,25 @@ def test_replay_is_timed(monkeypatch, capsys):
     out = capsys.readouterr().out
     for title in ("sample 32 and update their priorities, 1,000,000 transitions", "add one, 100,000 transitions"):
         assert title in out
+
+
+def test_parts_of_a_step_on_atari_are_timed(capsys):
+    """A call of what all games do at once serves 8 steps, an update 4."""
+    speed.atari_parts(speed.Args(what="atari-parts", num_envs=(8,), steps=20, repeats=1))
+    title, *rows = capsys.readouterr().out.strip().splitlines()
+    assert title.startswith("8 games, on the cpu")
+    found = {re.match(r"  (\D+) [\d.]", row)[1].strip(): row.split() for row in rows}
+    assert list(found) == [
+        "acting, with both transfers",
+        "of that the pictures' transfer",
+        "games",
+        "replay write",
+        "sampling",
+        "update",
+    ]
+    for name, serves in {"games": 8, "replay write": 8, "sampling": 4, "update": 4}.items():
+        a_call, a_step = float(found[name][-4]), float(found[name][-1])
+        assert a_call > 0 and a_step == pytest.approx(a_call / serves, abs=0.1)
 
 
 def test_stable_baselines3_learns_under_our_command_line(tmp_path):
