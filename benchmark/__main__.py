@@ -7,8 +7,10 @@ python -m benchmark report smoke --output report
 python -m benchmark compare runs/before runs/after
 """
 
+import math
 import shlex
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Union
@@ -116,8 +118,8 @@ def run(args: Run) -> int:
         given, args.peers,
     )  # fmt: skip
     minutes = suite.get("time_limit", 120.0) if args.time_limit is None else args.time_limit
-    if min(args.workers, args.threads) < 1 or args.retries < 0 or not minutes > 0:
-        raise BadInput("--workers and --threads must be at least 1, --retries at least 0, --time-limit above 0")
+    if min(args.workers, args.threads) < 1 or args.retries < 0 or not 0 < minutes < math.inf:
+        raise BadInput("--workers and --threads must be at least 1, --retries at least 0, --time-limit above 0, finite")
     suite_dir = args.runs_dir / slug(args.name or (path.stem if path else "default"))
     if args.dry_run:
         missing = [each for each in runs if status.state(suite_dir, each) != "done"]
@@ -141,6 +143,8 @@ def run(args: Run) -> int:
 
 
 def show_status(args: Status) -> int:
+    if args.workers < 1:
+        raise BadInput("--workers must be at least 1")
     suite_dir = suite_folder(args.suite, args.runs_dir)
     print(status.summary(suite_dir, read_plan(suite_dir)[0], args.workers))
     return 0
@@ -159,7 +163,8 @@ def report(args: Report) -> int:
 
     if not args.sources:
         raise BadInput("give the name of a suite, or folders with runs")
-    found = results.together([results.read(source_folder(name, args.runs_dir)) for name in args.sources])
+    folders = {folder.resolve(): folder for folder in (source_folder(name, args.runs_dir) for name in args.sources)}
+    found = results.together({folder: results.read(folder) for folder in folders.values()})
     return written(lambda: write_report(found, args.output), found, args.output)
 
 
@@ -168,9 +173,11 @@ def compare(args: Compare) -> int:
     from benchmark import results
     from benchmark.report import write_report
 
-    folders = [source_folder(name, args.runs_dir) for name in (args.a, args.b)]
-    names = results.distinct_names(*folders)
-    found, pairs = results.side_by_side(*map(results.read, folders), *names)
+    a, b = folders = [source_folder(name, args.runs_dir) for name in (args.a, args.b)]
+    if a.resolve() == b.resolve():
+        raise BadInput(f"{a} cannot be compared with itself")
+    names = results.distinct_names(folders)
+    found, pairs = results.side_by_side(results.read(a), results.read(b), names[a], names[b])
     return written(lambda: write_report(found, args.output, pairs), found, args.output)
 
 
@@ -188,6 +195,10 @@ def main() -> int:
     """The command line. Exit code 1: some runs failed or are missing; 2: bad input; 130: Ctrl-C."""
     commands = {Run: run, Status: show_status, Report: report, Compare: compare}
     named = [Annotated[command, subcommand(command.__name__.lower())] for command in commands]
+    flags = Counter(argument.partition("=")[0] for argument in sys.argv if argument.startswith("--"))
+    if twice := [flag for flag, times in flags.items() if times > 1]:  # the last one alone would count
+        print(f"error: {twice[0]} is given twice: give all its values behind one", file=sys.stderr)
+        return 2
     args = tyro.cli(Union[tuple(named)], description=__doc__)  # noqa: UP007
     try:
         return commands[type(args)](args)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from benchmark.statistics import Comparison
+from benchmark.statistics import FEWEST, Comparison
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666")  # Okabe and Ito, ...
 STYLE = {
@@ -24,6 +24,8 @@ STYLE = {
 }  # fmt: skip
 WIDTH = 10.0  # inches
 PANEL_HEIGHT = 2.7
+LEGEND_ROW = 0.2
+TITLE = 34  # characters above a panel of a third of the width
 
 
 def palette(labels: list[str]) -> dict[str, str]:
@@ -32,6 +34,12 @@ def palette(labels: list[str]) -> dict[str, str]:
         return dict(zip(labels, COLORS, strict=False))
     rainbow = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(labels)))
     return {label: matplotlib.colors.to_hex(color) for label, color in zip(labels, rainbow, strict=True)}
+
+
+def short(name: str, most: int = 60) -> str:
+    """A name that fits into a figure: its beginning and its end, and nothing that SVG cannot hold."""
+    name = "".join(character if character.isprintable() else " " for character in name)
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
 
 
 def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Figure, list]:
@@ -49,10 +57,11 @@ def legend(figure: Figure, colors: dict[str, str], extra: Iterable[Line2D] = ())
     """One legend for all panels. A name may begin with an underscore, which matplotlib would leave out."""
     handles = [Line2D([], [], color=color, linewidth=3) for color in colors.values()] + list(extra)
     names = [*colors, *(line.get_label() for line in extra)]
-    names = [f"\u200b{name}" if name.startswith("_") else name for name in names]
+    names = [f"\u200b{name}" if name.startswith("_") else name for name in map(short, names)]
     characters = 11.5 * figure.get_figwidth() - 6 * len(names)  # that fit beside the handles
     rows = math.ceil(sum(map(len, names)) / max(characters, 10))
     columns = min(math.ceil(len(names) / rows), max(1, int(figure.get_figwidth() * 11.5 / (max(map(len, names)) + 6))))
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (math.ceil(len(names) / columns) - 1))
     figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
@@ -90,7 +99,7 @@ def curves(by_env: dict[str, dict[str, tuple]], colors: dict[str, str], referenc
             band(panel, steps, middle, low, high, colors[label])
         if env_id in references:
             panel.axhline(references[env_id]["reference"], color="#999999", linestyle=":", linewidth=1)
-        panel.set(title=env_id, xlabel="environment steps", ylabel="greedy return")
+        panel.set(title=short(env_id, TITLE), xlabel="environment steps", ylabel="greedy return")
         thousands(panel)
     dotted = [Line2D([], [], color="#999999", linestyle=":", label="reference")]
     legend(figure, colors, dotted if set(by_env) & set(references) else ())
@@ -119,8 +128,8 @@ def finals(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Figur
             panel.plot(returns, spread, ".", color=colors[label], alpha=0.55, markersize=6, markeredgewidth=0)
             panel.plot([low, high], [row, row], color="#222222", linewidth=1.4)
             panel.plot([middle], [row], "|", color="#222222", markersize=11, markeredgewidth=2)
-        panel.set_yticks(range(len(rows)), rows if i % 3 == 0 else [""] * len(rows))
-        panel.set(title=env_id, xlabel="greedy return at the end", ylim=(len(rows) - 0.5, -0.5))
+        panel.set_yticks(range(len(rows)), [short(row, 40) if i % 3 == 0 else "" for row in rows])
+        panel.set(title=short(env_id, TITLE), xlabel="greedy return at the end", ylim=(len(rows) - 0.5, -0.5))
         panel.xaxis.set_major_locator(MaxNLocator(5))
     mark = Line2D([], [], color="#222222", marker="|", markersize=9, markeredgewidth=2, label="IQM and 95 % interval")
     legend(figure, colors, [mark])
@@ -142,10 +151,11 @@ def improvement(pairs: list[tuple[str, str, Comparison]]) -> Figure:
     figure, axes = plt.subplots(figsize=(0.75 * WIDTH, 0.9 + 0.3 * len(pairs)), layout="constrained")
     for row, (_, _, found) in enumerate(pairs):
         color = "#999999" if found.verdict == "no evidence" else "#222222"
-        axes.plot([found.low, found.high], [row, row], color=color, linewidth=1.6)
+        if found.seeds >= FEWEST:
+            axes.plot([found.low, found.high], [row, row], color=color, linewidth=1.6)
         axes.plot([found.probability], [row], "o", color=color, markersize=5)
     axes.axvline(0.5, color="#666666", linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(pairs)), [f"{a}  over  {b}" for a, b, *_ in pairs])
+    axes.set_yticks(range(len(pairs)), [f"{short(a, 40)}  over  {short(b, 40)}" for a, b, *_ in pairs])
     axes.set(xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5), xlabel="probability that a run ends above one of the other")
     return figure
 
@@ -157,7 +167,7 @@ def q_values(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Fig
         for label, (steps, predicted, realised) in by_label.items():
             panel.plot(steps, predicted, color=colors[label])
             panel.plot(steps, realised, color=colors[label], linestyle=(0, (3, 1.5)), linewidth=1.2)
-        panel.set(title=env_id, xlabel="environment steps", ylabel="value")
+        panel.set(title=short(env_id, TITLE), xlabel="environment steps", ylabel="value")
         thousands(panel)
     styles = [Line2D([], [], color="#555555", label="predicted: max Q")]
     styles += [Line2D([], [], color="#555555", linestyle=(0, (3, 1.5)), label="realised: discounted return")]

@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import hashlib
 import json
+import math
 import os
 import select
 import shlex
@@ -30,6 +31,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+RETURN = "eval/episodic_return"  # of the final weights: the one thing that every result must have
 DONE, FAILED, CANNOT_WRITE, LOCKED, INTERRUPTED = 0, 1, 74, 75, 130
 GRACE = 10.0  # seconds that a script has to end by itself after an interrupt
 POLL = 0.05  # seconds
@@ -45,12 +47,34 @@ def read_object(path: Path) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
+def finite(value) -> float | None:
+    """A number of a JSON file as a float; None for anything else, NaN and the infinities."""
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
+
+
+def why_incomplete(run_dir: Path) -> str:
+    """What is wrong with a script's own run folder; "" if its run is complete."""
+    result = read_object(run_dir / "result.json")
+    if result is None:
+        return "its result.json is not whole" if (run_dir / "result.json").exists() else "has no result.json"
+    if finite(result.get(RETURN)) is None:
+        return f"its result.json has no {RETURN}"
+    return "" if read_object(run_dir / "args.json") is not None else "has no whole args.json"
+
+
 def complete_folder(folder: Path) -> Path | None:
-    """The script's run folder in a run's folder if the run is complete: one with whole result.json and args.json."""
-    for path in sorted(folder.glob("*/result.json")):
-        if read_object(path) is not None and read_object(path.parent / "args.json") is not None:
-            return path.parent
-    return None
+    """The script's run folder in a run's folder if the run is complete."""
+    found = (path.parent for path in sorted(folder.glob("*/result.json")))
+    return next((run_dir for run_dir in found if not why_incomplete(run_dir)), None)
+
+
+def wrong_results(folder: Path) -> str:
+    """What is wrong with the results in a run's folder; "" if there are none."""
+    return "; ".join(dict.fromkeys(why_incomplete(path.parent) for path in sorted(folder.glob("*/result.json"))))
 
 
 def text_hash(script: Path) -> str:
@@ -178,9 +202,9 @@ def run(folder: Path, stop: Stop) -> int:
         if complete_folder(folder):
             break
         if stop:
+            (folder / "attempts.json").unlink(missing_ok=True)  # nothing is decided: it has attempts left
             return INTERRUPTED
-        halves = [path for path in folder.glob("*/result.json") if not read_object(path)]
-        reason = reason or ("wrote a result.json that is not whole" if halves else "ended without a result.json")
+        reason = reason or wrong_results(folder) or "ended without a result.json"
         attempts.append({"started": started, "seconds": time.time() - started, "reason": reason})
         write_attempts(folder, attempts)
     else:

@@ -14,7 +14,8 @@ import jinja2
 import numpy as np
 
 from benchmark import figures
-from benchmark.results import RETURN, Record, Results, arguments_that_differ, read_references
+from benchmark.one import RETURN, finite
+from benchmark.results import Record, Results, arguments_that_differ, read_references
 from benchmark.runs import ROOT
 from benchmark.statistics import (
     FEWEST,
@@ -28,10 +29,11 @@ from benchmark.statistics import (
     stratified_mean,
     write_table,
 )  # fmt: skip
-from benchmark.status import duration
+from benchmark.status import STATES, duration
 
 SHARES = np.linspace(0, 1, 51)  # of the training steps, for curves across environments
 MOST_PAIRS = 45  # beyond that, the figure of all pairs is left out
+FIGURES = ("finals", "curves", "curves_across", "profiles", "improvement", "sweeps", "q_values")
 Q_PREDICTED, Q_REALISED = "eval/q_predicted", "eval/q_realised"
 
 
@@ -112,11 +114,16 @@ class Analysis:
         self.curves = {env_id: by_label for env_id, by_label in self.curves.items() if by_label}
 
     def default_pairs(self) -> list[tuple[str, str]]:
-        """Every pair; in a sweep, every variant with the base that it varies."""
-        if not self.results.sweeps:
-            return list(itertools.combinations(self.labels, 2))
-        base = {r.label: r.label.split(" --")[0] for r in self.results.records if r.varied}
-        return [(label, base[label]) for label in self.labels if base.get(label) in self.labels]
+        """Every pair, also with what failed in all runs; in a sweep, the bases, and every variant with its own."""
+        there = [label for label in self.results.labels if label in self.labels or self.has_failed(label)]
+        varied = {r.label for r in self.results.records if r.varied}
+        pairs = list(itertools.combinations([label for label in there if label not in varied], 2))
+        with_base = [(label, label.split(" --")[0]) for label in there if label in varied]
+        return pairs + [(label, base) for label, base in with_base if base in there]
+
+    def has_failed(self, label: str) -> bool:
+        """Whether any run of this contender has failed."""
+        return any(name == label for _, name in self.failed)
 
     def curve(self, records: list[Record], name: str) -> tuple[list[Record], np.ndarray, np.ndarray] | None:
         """Records, steps (steps,) and values (seeds, steps) of those that were evaluated at the same steps as most."""
@@ -191,7 +198,9 @@ def verdicts(analysis: Analysis) -> list[str]:
     for a, b in analysis.pairs:
         comparison = analysis.comparison(a, b)
         if not comparison:
-            sentences.append(f"{a} and {b} have no environment in common.")
+            without = [label for label in (a, b) if label not in analysis.labels and not analysis.has_failed(label)]
+            nothing = f"{' and '.join(without)} has no complete run."
+            sentences.append(nothing if without else f"{a} and {b} have no environment in common.")
             continue
         if comparison.seeds < FEWEST:
             few += 1
@@ -305,7 +314,8 @@ def improvement(analysis: Analysis, folder: Path) -> Section | None:
             text = "–"
             if comparison:
                 said = "" if comparison.verdict == "no evidence" else f" {comparison.verdict}"
-                text = f"{comparison.probability:.2f}{said}\n{comparison.span}"
+                text = f"{comparison.probability:.2f}{said}"
+                text += f"\n{comparison.span}" if comparison.seeds >= FEWEST else ""
             row.append(text)
         rows.append(row)
     if not rows:
@@ -413,7 +423,7 @@ def cost(analysis: Analysis) -> Section:
         cells = {}
         for env_id, group in analysis.groups.items():
             for label, records in group.items():
-                if values := [r.result[name] for r in records if isinstance(r.result.get(name), int | float)]:
+                if values := numbers(records, name):
                     cells[label, env_id] = f"{form(np.median(values))}\n{form(min(values))} to {form(max(values))}"
         if cells:
             tables.append(pivot(cells, analysis, f"{caption}: median, and range over seeds"))
@@ -490,12 +500,17 @@ def protocol(analysis: Analysis) -> Section:
     tables.append(Table(header, rows, "Protocol: greedy play from starts of its own, in an environment of its own"))
     names = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
     origin = [[name, values_of(done, name)] for name in (*names, "cpu_count", "gpu")]
-    seconds = [r.result["seconds"] for r in done if isinstance(r.result.get("seconds"), int | float)]
+    seconds = numbers(done, "seconds")
     origin.append(["time of all runs together", duration(sum(seconds)) if seconds else ""])
     if code := dict.fromkeys((record.label, record.code) for record in done if record.code and not record.varied):
         tables.append(Table(["script", "its text"], list(map(list, code)), "Code", text=True))
     tables.append(Table(["what", "of the runs"], [row for row in origin if row[1]], "Versions and hardware", text=True))
     return Section("Protocol", tables=tables)
+
+
+def numbers(records: list[Record], name: str) -> list[float]:
+    """The numbers that an entry of result.json has in these runs."""
+    return [value for record in records if (value := finite(record.result.get(name))) is not None]
 
 
 def values_of(records: list[Record], name: str) -> str:
@@ -572,6 +587,9 @@ def data_uri(svg: str) -> str:
 def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | None = None) -> list[str]:
     """Writes the report of these runs into a folder, which is made, and returns the verdicts. Raises OSError."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name in FIGURES:  # of another report, written here before
+        for form in ("svg", "png"):
+            (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
     figures.setup()
     analysis = Analysis(results, pairs)
     sections = [summary(analysis)]
@@ -593,7 +611,7 @@ def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | 
     context = {
         "title": results.title,
         "sections": [section for section in sections if section],
-        "states": {state: states[state] for state in ("done", "running", "failed", "missing") if states[state]},
+        "states": {state: states[state] for state in STATES if states[state]},
         "total": len(results.records),
         "date": time.strftime("%Y-%m-%d"),
         "images": {name: data_uri(svg) for name, svg in analysis.svg.items()},

@@ -1,19 +1,18 @@
 """Reads what runs have left, of a suite or of any folders, complete or not."""
 
 import json
-import math
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.one import complete_folder, read_object
+from benchmark.one import RETURN, complete_folder, read_object, why_incomplete, wrong_results
 from benchmark.runs import ROOT, read_scalars
 from benchmark.status import log_tail, read_attempts, state
-from benchmark.suite import BadInput, read_plan
+from benchmark.suite import BadInput, labels, read_plan
 
-RETURN = "eval/episodic_return"
 CURVES = (RETURN, "eval/q_predicted", "eval/q_realised")
 REFERENCES = ROOT / "benchmark" / "reference_scores.toml"
 # Of args.json, what is not an argument of the algorithm.
@@ -38,7 +37,7 @@ class Record:
     curves: dict = field(default_factory=dict)  # {name: (steps (n,), values (n,))}
     problem: str = ""  # why the run failed, or what is odd about a complete one
     log: str = ""  # the end of the log of a run that failed
-    code: str = ""  # the script, and which version of it
+    code: str = ""  # which version of the script
 
     @property
     def final(self) -> float:
@@ -68,16 +67,12 @@ class Results:
 
 
 def fill(record: Record, run_dir: Path) -> None:
-    """Reads a complete run folder into the record; a result without a return makes it a failed one."""
+    """Reads a complete run folder into the record."""
     record.folder = run_dir
-    record.args = read_object(run_dir / "args.json") or {}
-    for name in record.args.get("no_counterpart", ()):  # a peer cannot do this, and did what it always does
-        record.args[name] = "not as asked"
-    record.result = read_object(run_dir / "result.json") or {}
-    final = record.result.get(RETURN)
-    if not isinstance(final, int | float) or not math.isfinite(final):
-        record.state, record.problem = "failed", f"result.json has no {RETURN}"
-        return
+    record.args, record.result = (read_object(run_dir / name) or {} for name in ("args.json", "result.json"))
+    no_counterpart = record.args.get("no_counterpart")  # what a peer cannot do: it did what it always does
+    for name in no_counterpart if isinstance(no_counterpart, list) else ():
+        record.args[str(name)] = "not as asked"
     broken = []
     scalars = read_scalars(run_dir, "eval/", broken)
     problems = ["its event file breaks off"] if broken else []
@@ -96,12 +91,12 @@ def read_suite_dir(suite_dir: Path) -> Results:
     records = []
     for run in runs:
         folder = suite_dir / run.folder
-        code = f"{run.script} (SHA-256 {run.sha256[:12]})"
+        code = f"SHA-256 {run.sha256[:12]}"
         record = Record(run.label, run.env_id, run.seed, "done", folder, run.varied, code=code)
         if found := complete_folder(folder):
             fill(record, found)
         else:
-            record.state = state(suite_dir, run)
+            record.state, record.problem = state(suite_dir, run), wrong_results(folder)
         if attempts := read_attempts(folder):
             record.problem = record.problem or attempts[-1]["reason"]
         if record.state == "failed":
@@ -110,26 +105,26 @@ def read_suite_dir(suite_dir: Path) -> Results:
     return Results(suite_dir.name, records, sweeps)
 
 
-def read_folders(folder: Path) -> Results:
-    """All run folders below a folder. Of two runs of the same script, arguments and seed the later one counts.
+def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
+    """All run folders below a folder, but not those of suites.
 
-    Runs of one script with different arguments are different contenders, named by what differs.
+    Runs of one script with different arguments are different contenders, named by what differs. Of two runs of the
+    same script, arguments and seed the later one counts.
     """
     found = []
     for path in sorted(folder.rglob("args.json"), key=lambda path: path.stat().st_mtime):
         args = read_object(path)
-        if args is None or "env_id" not in args or "seed" not in args:
+        if args is None or "env_id" not in args or not isinstance(args.get("seed"), int):
+            continue
+        if not set(suite_dirs).isdisjoint(path.parents):
             continue
         label = str(args.get("exp_name") or path.parent.name)
-        record = Record(label, str(args["env_id"]), int(args["seed"]), "unfinished", path.parent, args=args)
-        if complete_folder(path.parent.parent) and read_object(path.parent / "result.json") is not None:
-            record.state = "done"
-            fill(record, path.parent)
+        record = Record(label, str(args["env_id"]), args["seed"], "done", path.parent, args=args)
+        if problem := why_incomplete(path.parent):
+            record.state, record.problem = "unfinished", problem
         else:
-            record.problem = "has no whole result.json"
+            fill(record, path.parent)
         found.append(record)
-    if not found:
-        raise BadInput(f"there are no runs in {folder}")
     alike = {}
     for record in found:
         alike.setdefault((record.label, record.env_id), []).append(record)
@@ -144,32 +139,55 @@ def read_folders(folder: Path) -> Results:
         key = record.label, record.env_id, record.seed
         if key not in records or record.state == "done":
             records[key] = record
-    return Results(folder.name, sorted(records.values(), key=lambda record: record.seed))
+    return Results(folder.resolve().name, sorted(records.values(), key=lambda record: record.seed))
 
 
 def read(source: Path) -> Results:
-    """Runs of a suite's folder, or of any folder. Raises BadInput if there are none."""
+    """The runs of a suite's folder, or of any folder, with the suites below it. Raises BadInput if there are none."""
     if not source.is_dir():
         raise BadInput(f"there is no folder {source}")
-    return read_suite_dir(source) if (source / "plan.json").is_file() else read_folders(source)
+    suite_dirs = [path.parent for path in sorted(source.rglob("plan.json"))]
+    parts = {suite_dir: read_suite_dir(suite_dir) for suite_dir in suite_dirs}
+    if source not in parts and (others := read_folders(source, suite_dirs)).records:
+        parts[source] = others
+    if not parts:
+        raise BadInput(f"there are no runs in {source}")
+    return together(parts)
 
 
-def together(parts: list[Results]) -> Results:
-    """All of these as one; a contender that is in several of them is one contender, and a run counts once."""
-    sweeps = {name: values for part in parts for name, values in part.sweeps.items()}
-    title = " and ".join(dict.fromkeys(part.title for part in parts))
-    once = {record.folder.resolve(): record for part in reversed(parts) for record in reversed(part.records)}
-    return Results(title, list(once.values())[::-1], sweeps)
+def version(record: Record) -> tuple[str, str]:
+    """What is the same in all runs of one contender on one environment: the script's text, and the arguments."""
+    compared = {name: value for name, value in record.args.items() if name not in NOT_COMPARED}
+    return record.code, json.dumps(compared, sort_keys=True)
 
 
-def distinct_names(a: Path, b: Path) -> tuple[str, str]:
-    """The last parts of two paths, as many as tell them from each other."""
-    a, b = a.resolve(), b.resolve()
-    for length in range(1, max(len(a.parts), len(b.parts)) + 1):
-        names = "/".join(a.parts[-length:]), "/".join(b.parts[-length:])
-        if names[0] != names[1]:
-            return names
-    raise BadInput(f"{a} cannot be compared with itself")
+def together(parts: dict[Path, Results]) -> Results:
+    """All of these, {folder: its runs}, as one; a run that is in several of them counts once.
+
+    A contender whose name is in several of them is one contender only if its code and arguments are the same.
+    """
+    found = {}  # {(label, environment): {folder: versions}}
+    for folder, part in parts.items():
+        for record in part.done:
+            found.setdefault((record.label, record.env_id), {}).setdefault(folder, set()).add(version(record))
+    differing = {label for (label, _), versions in found.items() if len(set(map(frozenset, versions.values()))) > 1}
+    names = distinct_names(list(parts))
+    once = {}
+    for folder, part in parts.items():
+        for record in part.records:
+            if record.label in differing:
+                record.label = f"{names[folder]}: {record.label}"
+            key = record.label, record.env_id, record.seed
+            if key not in once or (record.state == "done" and once[key].state != "done"):
+                once[key] = record
+    sweeps = {name: values for part in parts.values() for name, values in part.sweeps.items()}
+    return Results(" and ".join(names.values()), list(once.values()), sweeps)
+
+
+def distinct_names(folders: list[Path]) -> dict[Path, str]:
+    """The last parts of these paths, as many as tell them from each other."""
+    named = labels([folder.resolve() for folder in folders])
+    return {folder: named[folder.resolve()] for folder in folders}
 
 
 def side_by_side(a: Results, b: Results, name_a: str, name_b: str) -> tuple[Results, list[tuple[str, str]]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from benchmark.one import complete_folder, read_object
+from benchmark.one import complete_folder, finite, read_object
 from benchmark.suite import Run
 
-STATES = ("done", "running", "failed", "missing")
+STATES = ("done", "running", "failed", "missing", "unfinished")  # the last one only in folders that are no suite's
 
 
 def is_locked(folder: Path) -> bool:
@@ -22,6 +22,15 @@ def is_locked(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+    except PermissionError:  # somebody else's suite: to take the lock one would have to write to it
+        import fcntl  # not on Windows, where this cannot happen
+
+        with open(folder / "lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+            except BlockingIOError:
+                return True
 
 
 def state(suite_dir: Path, run: Run) -> str:
@@ -31,7 +40,7 @@ def state(suite_dir: Path, run: Run) -> str:
         return "done"
     if is_locked(folder):
         return "running"
-    return "failed" if (folder / "attempts.json").exists() else "missing"
+    return "failed" if read_attempts(folder) else "missing"
 
 
 def states(suite_dir: Path, runs: list[Run]) -> dict[str, str]:
@@ -42,8 +51,7 @@ def states(suite_dir: Path, runs: list[Run]) -> dict[str, str]:
 def seconds_of(suite_dir: Path, run: Run) -> float | None:
     """Wall time in seconds that a complete run says it took, without the script's start."""
     found = complete_folder(suite_dir / run.folder)
-    seconds = read_object(found / "result.json").get("seconds") if found else None
-    return float(seconds) if isinstance(seconds, int | float) else None
+    return finite(read_object(found / "result.json").get("seconds")) if found else None
 
 
 class TimeLeft:
@@ -110,7 +118,9 @@ def failure(suite_dir: Path, run: Run) -> str:
 
 def read_attempts(folder: Path) -> list[dict]:
     """How the attempts of a failed run ended; [] if it has not failed."""
-    return (read_object(folder / "attempts.json") or {}).get("attempts", [])
+    attempts = (read_object(folder / "attempts.json") or {}).get("attempts")
+    found = attempts if isinstance(attempts, list) else []
+    return [attempt for attempt in found if isinstance(attempt, dict) and isinstance(attempt.get("reason"), str)]
 
 
 def unsynced(suite_dir: Path) -> list[Path]:
@@ -123,11 +133,11 @@ def summary(suite_dir: Path, runs: list[Run], workers: int) -> str:
     """What `status` prints."""
     of = states(suite_dir, runs)
     count = Counter(of.values())
-    lines = [", ".join(f"{count[name]} {name}" for name in STATES) + f" of {len(runs)} runs in {suite_dir}"]
+    lines = [", ".join(f"{count[name]} {name}" for name in STATES[:4]) + f" of {len(runs)} runs in {suite_dir}"]
     rest = [run for run in runs if of[run.folder] != "done"]
     lines.append(f"time left: {TimeLeft(suite_dir, runs).text(rest, workers)}")
     lines += [failure(suite_dir, run) for run in rest if of[run.folder] == "failed"]
     if folders := unsynced(suite_dir):
         lines.append(f"{len(folders)} W&B runs were logged offline; to upload them:")
-        lines.append(f"    wandb sync --include-offline {shlex.quote(str(suite_dir))}/*/wandb/offline-run-*")
+        lines.append(f"    wandb sync {shlex.quote(str(suite_dir))}/*/wandb/offline-run-*")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ A run is identified by the text of its script, its arguments and its seed: what 
 Modules that a script imports are not looked at (benchmark/peers/sb3_dqn.py imports dqn.py).
 """
 
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -69,6 +70,16 @@ class Run:
         return [sys.executable, self.script, *own, *flags, *(["--track"] if track else [])]
 
 
+def is_text(text: str) -> bool:
+    """Whether a program can be given this: no NUL, and nothing that was not UTF-8 on the command line."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def underscored(flags: dict) -> dict:
+    """Flags named as in Args, not as on the command line."""
+    return {name.replace("-", "_"): value for name, value in flags.items()}
+
+
 def slug(text: str) -> str:
     """Letters, digits, dots, dashes and underscores of text, at most 60, not starting with a dot or dash."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:60].rstrip(".-") or "unnamed"
@@ -82,7 +93,7 @@ def check_flags(flags: dict, where: str) -> None:
         if name.replace("-", "_") in OURS:
             raise BadInput(f"{name} in {where} is set by the harness itself")
         values = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, bool | int | float | str) and "\0" not in str(one) for one in values):
+        if not all(isinstance(one, bool | int | float | str) and is_text(str(one)) for one in values):
             raise BadInput(f"{name} in {where} must be a number, a string, true, false or a list of these")
         if isinstance(value, list) and any(str(one).startswith("--") for one in value):
             raise BadInput(f"{name} in {where}: a value in a list cannot begin with two dashes")
@@ -120,7 +131,7 @@ def read_suite(path: Path) -> dict:
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
             raise BadInput(f"{path}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
-        if not isinstance(value, KEYS[key]):
+        if not isinstance(value, KEYS[key]) or isinstance(value, bool):
             raise BadInput(f"{path}: {key} cannot be {value!r}")
     for key in ("scripts", "peers"):
         if not all(isinstance(script, str) for script in suite.get(key, [])):
@@ -176,7 +187,7 @@ def expand(
     first_seed = suite.get("first_seed", 1) if first_seed is None else first_seed
     if num_seeds < 1 or first_seed < 0:
         raise BadInput("--num-seeds must be at least 1 and --first-seed at least 0")
-    if unusable := [env_id for env_id in env_ids if "\0" in env_id or not env_id]:
+    if unusable := [env_id for env_id in env_ids if not is_text(env_id) or not env_id]:
         raise BadInput(f"{unusable[0]!r} is not the name of an environment")
     check_flags(arguments or {}, "--arguments")
 
@@ -185,17 +196,18 @@ def expand(
     same = {(path.name, text[path]): path for path in paths}
     if len(same) < len(paths):
         raise BadInput("two of the scripts have the same name and the same text: there is nothing to compare")
-    special = {find_script(name, folder): flags for name, flags in suite.get("script_arguments", {}).items()}
+    special = {
+        find_script(name, folder): underscored(flags) for name, flags in suite.get("script_arguments", {}).items()
+    }
     named = labels(paths)
-    sweeps = {name.replace("-", "_"): values for name, values in suite.get("sweeps", {}).items()}
+    everywhere, sweeps = underscored(suite.get("arguments", {})), underscored(suite.get("sweeps", {}))
     variants = [{}] + [{name: value} for name, values in sweeps.items() for value in values]
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
         for env_id in dict.fromkeys(env_ids):
             for path in paths:
-                flags = suite.get("arguments", {}) | suite.get("environments", {}).get(env_id, {})
-                flags = flags | special.get(path, {}) | (arguments or {})
-                flags = {flag.replace("-", "_"): value for flag, value in flags.items()}
+                flags = everywhere | underscored(suite.get("environments", {}).get(env_id, {}))
+                flags |= special.get(path, {}) | underscored(arguments or {})
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
                     label = " ".join([named[path], *(p for f, v in changed.items() for p in as_arguments(f, v))])
@@ -214,7 +226,12 @@ def read_plan(suite_dir: Path) -> tuple[list[Run], dict]:
     """The runs of the last `run` command in this folder, and its sweeps. Raises BadInput if there are none."""
     try:
         plan = json.loads((suite_dir / "plan.json").read_text())
-        return [Run(**run) for run in plan["runs"]], plan["sweeps"]
+        runs = [Run(**run) for run in plan["runs"]]
+        for run in runs:
+            for one in dataclasses.fields(run):
+                if not isinstance(getattr(run, one.name), one.type):
+                    raise TypeError(f"{one.name} cannot be {getattr(run, one.name)!r}")
+        return runs, dict(plan["sweeps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{suite_dir} holds no suite that was run: {error}") from error
 

@@ -59,6 +59,9 @@ if "fill" in args.does:
 if "half" in args.does:
     (folder / "result.json").write_text(json.dumps({"eval/episodic_return": 1.0})[:10])
     sys.exit(0)
+if "nan" in args.does:
+    (folder / "result.json").write_text('{"eval/episodic_return": NaN}')
+    sys.exit(0)
 if "nothing" in args.does:
     sys.exit(0)
 result = {"eval/episodic_return": float(args.seed), "seconds": args.sleep}

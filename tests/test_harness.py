@@ -4,6 +4,7 @@ The scripts are fakes of a few milliseconds (fakes.py), but processes of their o
 """
 
 import json
+import math
 import os
 import random
 import resource
@@ -19,9 +20,11 @@ import psutil
 import pytest
 from conftest import ROOT
 from fakes import write_script
+from filelock import FileLock
 
 from benchmark import __main__ as command_line
 from benchmark import status
+from benchmark.one import finite
 from benchmark.suite import SUITES, expand, labels, parse_argument, read_plan, read_suite, slug
 
 ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -183,6 +186,15 @@ def test_suites_that_are_shipped(suite, tmp_path):
     assert len({run.folder for run in runs}) == len(runs) >= 8
 
 
+def test_flags_are_the_same_with_dashes_and_with_underscores(tmp_path):
+    """What is nearer to the run takes precedence, however it is written."""
+    write_script(tmp_path)
+    suite = {"arguments": {"batch_size": 1}, "environments": {"A": {"batch-size": 2}}}
+    for given, flags in ((None, {"batch_size": 2}), ({"batch_size": 3}, {"batch_size": 3})):
+        (run,) = expand(suite, tmp_path, [str(tmp_path / "fake.py")], num_seeds=1, arguments=given)
+        assert run.flags == flags
+
+
 def test_names_of_contenders():
     a, b, c = Path("/x/old/dqn.py"), Path("/x/new/dqn.py"), Path("/x/new/per.py")
     assert labels([a, b, c]) == {a: "old/dqn.py", b: "new/dqn.py", c: "per.py"}
@@ -218,7 +230,14 @@ BAD = {
     "run --scripts fake.py --env-ids A --arguments ;x=3": "is not the name of a flag",
     "run --scripts fake.py --env-ids A --runs-dir /proc/no": "cannot write into /proc/no",
     "run --scripts fake.py --env-ids A --launcher slurm": "",
+    "run --scripts fake.py --env-ids A --time-limit inf": "--time-limit",
+    "run --scripts fake.py --env-ids \udcff": "is not the name of an environment",
+    "run --scripts fake.py --env-ids A --arguments a=1 --arguments b=2": "--arguments is given twice",
+    "run --suite many.toml": "num_seeds cannot be True",
     "status nothing": "holds no suite that was run",
+    "status odd": "holds no suite that was run",
+    "status other": "holds no suite that was run",
+    "status empty --workers 0": "--workers must be at least 1",
     "report nothing": "there is no folder runs/nothing",
     "report": "give the name of a suite",
     "report empty": "there are no runs in empty",
@@ -236,6 +255,11 @@ def test_bad_input_is_one_sentence(bench, tmp_path, arguments, said, monkeypatch
     (tmp_path / "unknown.toml").write_text('script = ["fake.py"]')
     (tmp_path / "taken.toml").write_text("[arguments]\nseed = 1")
     (tmp_path / "nested.toml").write_text("[arguments]\na = {b = 1}")
+    (tmp_path / "many.toml").write_text("num_seeds = true")
+    run = {"script": "a", "label": "a", "env_id": "A", "flags": {}, "seed": "1", "sha256": ""}
+    for name, plan in {"odd": {"sweeps": {}, "runs": [run]}, "other": {"sweeps": [1], "runs": []}}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "plan.json").write_text(json.dumps(plan))
     code, out, err = bench(*arguments.split())
     assert code == 2 and said in err and "Traceback" not in err and out == ""
     assert err.startswith("error: ") and err.count("\n") == 1
@@ -274,7 +298,8 @@ def test_a_script_that_hangs(bench, tmp_path):
 @pytest.mark.parametrize(
     ("does", "said"),
     {
-        "half": "wrote a result.json that is not whole",
+        "half": "its result.json is not whole",
+        "nan": "its result.json has no eval/episodic_return",
         "nothing": "ended without a result.json",
         "killed": "killed by SIGKILL, as happens when memory runs out",
     }.items(),
@@ -355,6 +380,18 @@ def test_ctrl_c_stops_children_and_the_same_command_goes_on(tmp_path):
     assert set(results(tmp_path).values()) == {1}
 
 
+def test_a_run_that_is_interrupted_while_it_is_tried_again_has_not_failed(tmp_path):
+    write_script(tmp_path)
+    arguments = command("run", *FAKE, "--num-seeds", 1, "--retries", 1, "--arguments", "does=once", "sleep=0.5")
+    harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stderr=subprocess.DEVNULL)
+    while len(list(tmp_path.glob("runs/*/*/*/args.json"))) < 2:
+        time.sleep(0.02)
+    harness.send_signal(signal.SIGINT)
+    assert harness.wait() == 130
+    status = subprocess.run(command("status", "default"), cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert status.stdout.startswith("0 done, 0 running, 0 failed, 1 missing")
+
+
 def test_sigkill_of_the_harness_at_20_moments(tmp_path):
     """No process outlives it, and in the end every run is there exactly once.
 
@@ -430,7 +467,10 @@ def test_wandb_out_of_reach(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "wandb sync --include-offline runs/far-away/*/wandb/offline-run-*" in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if "wandb sync" in line)
+    assert line.strip() == "wandb sync runs/far-away/*/wandb/offline-run-*"
+    sync = subprocess.run(f"{line} --dry-run", shell=True, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert sync.returncode == 0 and "offline-run-" in sync.stdout + sync.stderr, sync.stderr
     (logged,) = tmp_path.glob("runs/far-away/*/wandb/offline-run-*/*.wandb")
     for text in (b"far-away", b"dqn.py", b"CartPole-v1"):  # group, job type, a field of the config
         assert text in logged.read_bytes()
@@ -493,6 +533,30 @@ def test_names_neither_run_nor_leave_the_folder(bench, tmp_path):
 def test_no_value_becomes_a_flag(bench, tmp_path):
     code, _, err = bench("run", *FAKE, "--arguments", 'hidden_sizes=["8","--does","fail"]')
     assert code == 2 and "cannot begin with two dashes" in err and not (tmp_path / "runs").exists()
+
+
+def test_odd_files_are_no_failures_and_no_times(tmp_path):
+    """Seconds that are no number, attempts that are none."""
+    for text in ('{"attempts": 3}', '{"attempts": [{}, 1]}', '{"att', "[]"):
+        (tmp_path / "attempts.json").write_text(text)
+        assert status.read_attempts(tmp_path) == []
+    for value in (math.nan, math.inf, 10**400, "1", None):
+        assert finite(value) is None
+    assert finite(3) == 3.0
+
+
+def test_a_lock_of_somebody_else_is_seen(tmp_path, monkeypatch):
+    """In a colleague's suite one may read the lock but not take it."""
+
+    class Refused:
+        def __init__(self, *_, **__):
+            raise PermissionError
+
+    lock = FileLock(tmp_path / "lock")
+    with lock:
+        monkeypatch.setattr("benchmark.status.FileLock", Refused)
+        assert status.is_locked(tmp_path)
+    assert not status.is_locked(tmp_path)
 
 
 @pytest.mark.parametrize("name", NASTY)

@@ -11,6 +11,7 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -18,6 +19,7 @@ from fakes import write_events, write_run, write_script, write_suite
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmark import __main__ as command_line
+from benchmark import figures
 from benchmark.figures import palette
 from benchmark.report import markdown, write_report
 from benchmark.results import CURVES, RETURN, Record, Results, read, side_by_side
@@ -79,8 +81,9 @@ def test_everything_that_is_promised(bench, tmp_path):
     titles += "Failed and missing runs|Protocol"
     for title in titles.split("|"):
         assert title in page.text and f"## {title}" in text
-    for said in ("RL Zoo DQN", "None: every run is complete", "of 10 seeds", "100,000", "2.13", "abc"):
+    for said in ("RL Zoo DQN", "None: every run is complete", "of 10 seeds", "100,000", "2.13", "abc", "SHA-256"):
         assert said in page.text or said in text
+    assert str(tmp_path) not in page.text + text, "a report is sent around, and says nothing of this machine's folders"
     assert "Warning" not in page.text and "CleanRL" not in page.text, "returns during training are not comparable"
     for name in FIGURES:
         for form in ("svg", "png"):
@@ -137,6 +140,8 @@ def test_few_seeds_are_warned_of(bench, tmp_path):
     page = Page(tmp_path / "report" / "index.html")
     assert "3 seeds are too few to tell" in out and "better" not in out
     assert ("p", {"class": "warning", "role": "alert"}) in page.tags and "Warning: some results rest on 3" in page.text
+    table = (tmp_path / "report" / "report.md").read_text().split("| pair |")[1].split("\n\n")[0]
+    assert "| a.py over b.py | 1.00 |" in table, "a probability, but no interval"
 
 
 def test_failed_and_missing_runs_are_rows(bench, tmp_path):
@@ -212,7 +217,7 @@ def test_folders_without_a_suite(bench, tmp_path):
     states = sorted((record.seed, record.state) for record in found.records)
     assert states == [(1, "done"), (2, "done"), (3, "unfinished")]
     assert sorted(record.final for record in found.done) == [110.0, 120.0]
-    assert bench("report", "runs")[0] == 1 and "has no whole result.json" in (tmp_path / "report/report.md").read_text()
+    assert bench("report", "runs")[0] == 1 and "has no result.json" in (tmp_path / "report/report.md").read_text()
 
 
 def test_folders_with_different_arguments_are_different_contenders(tmp_path):
@@ -232,6 +237,69 @@ def test_a_run_that_is_in_two_sources_counts_once(bench, tmp_path):
     write_suite(tmp_path, {"a.py": 0.5, "b.py": 0.6}, {"CartPole-v1": (20.0, 500.0)}, 5)
     code, out, _ = bench("report", "suite", "runs/suite")
     assert code == 0 and "at 5 seeds" in out
+    shutil.copytree(tmp_path / "runs" / "suite", tmp_path / "runs" / "copy")
+    code, out, _ = bench("report", "suite", "copy")
+    assert code == 0 and "at 5 seeds" in out, "a copy adds no seeds"
+
+
+def test_contenders_of_the_same_name_from_two_suites_are_one_only_if_they_are_alike(bench, tmp_path):
+    """Other arguments, or another text of the script, make another contender; other seeds do not."""
+    env_ids = {"CartPole-v1": (20.0, 500.0)}
+    for name, gamma in (("one", 0.9), ("two", 0.5)):
+        write_suite(tmp_path / name, {"a.py": gamma}, env_ids, 5, suite={"arguments": {"gamma": gamma}})
+    code, out, _ = bench("report", "one/runs/suite", "two/runs/suite")
+    assert code == 0 and "one/runs/suite: a.py is better than two/runs/suite: a.py at 5 seeds" in out
+    write_suite(tmp_path / "more", {"a.py": 0.9}, env_ids, 5, suite={"arguments": {"gamma": 0.9}, "first_seed": 6})
+    code, out, _ = bench("report", "one/runs/suite", "more/runs/suite")
+    finals = rows(tmp_path / "report" / "finals.csv")
+    assert {row["script"] for row in finals} == {"a.py"} and len(finals) == 10
+
+
+def test_a_folder_of_suites_is_read_as_these_suites(bench, tmp_path):
+    """What failed there has failed here too, and runs beside them count as well."""
+    write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 5)
+    failed = next((tmp_path / "runs" / "suite").glob("a__CartPole-v1__3__*"))
+    shutil.rmtree(next(failed.glob("run__*")))
+    (failed / "attempts.json").write_text(json.dumps({"attempts": [{"reason": "exit code 1"}]}))
+    args = {"env_id": "CartPole-v1", "seed": 1, "exp_name": "beside"}
+    write_run(tmp_path / "runs" / "x", args, np.array([1.0]), np.array([10]))
+    for seed in (None, "1"):
+        write_run(tmp_path / "runs" / f"odd{seed}", args | {"seed": seed}, np.array([1.0]), np.array([10]))
+    found = read(tmp_path / "runs")
+    assert sorted((record.label, record.seed, record.state) for record in found.records) == [
+        ("a.py", 1, "done"), ("a.py", 2, "done"), ("a.py", 3, "failed"), ("a.py", 4, "done"), ("a.py", 5, "done"),
+        ("beside", 1, "done"),
+    ]  # fmt: skip
+
+
+def test_a_contender_whose_runs_all_failed_is_compared_too(bench, tmp_path):
+    suite_dir = write_suite(tmp_path, {"a.py": 0.9, "b.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 10)
+    for folder in suite_dir.glob("b__*"):
+        shutil.rmtree(next(folder.glob("run__*")))
+        (folder / "attempts.json").write_text(json.dumps({"attempts": [{"reason": "exit code 1"}]}))
+    code, out, _ = bench("report", "suite")
+    assert code == 1 and "a.py is better than b.py at 10 seeds" in out
+
+
+def test_a_report_leaves_no_figures_of_an_older_one(bench, tmp_path):
+    write_suite(tmp_path, {"a.py": 0.9, "b.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 5)
+    bench("report", "suite")
+    figure = tmp_path / "report" / "figures" / "improvement.svg"
+    assert figure.exists()
+    write_suite(tmp_path / "alone", {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 5)
+    assert bench("report", "alone/runs/suite")[0] == 0 and not figure.exists()
+
+
+def test_numbers_that_are_none(bench, tmp_path):
+    """Seconds that are NaN or infinite are left out of the cost."""
+    suite_dir = write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 5)
+    for seconds, path in zip(
+        ("NaN", "Infinity", "7", "7", "7"), sorted(suite_dir.glob("*/*/result.json")), strict=True
+    ):
+        result = json.loads(path.read_text()) | {"seconds": float(seconds)}
+        path.write_text(json.dumps(result))
+    code, _, _ = bench("report", "suite")
+    assert code == 0 and "| 7 s (7 s to 7 s) |" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_runs_that_failed_count_as_worse_than_all_others(bench, tmp_path):
@@ -335,6 +403,22 @@ def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):
     panel = (tmp_path / "report" / "figures" / "sweeps.svg").read_text()
     assert "<!-- 0.8 -->" in panel and "<!-- 0.9 -->" in panel, "ticks of the values"
     assert read(suite_dir).labels == ["a.py", "a.py --gamma=0.8", "a.py --gamma=0.9"]
+
+
+@pytest.mark.parametrize("count", [2, 9, 17, 30])
+def test_figures_of_many_contenders_have_room_for_their_panels(count):
+    """However many lines the legend has, a panel is two inches high. Names that are too long are cut in the middle."""
+    env_ids = [f"package:Environment-{'x' * 60}-v{i}" for i in range(4)]
+    colors = palette([f"dqn.py --target-network-frequency={i}" for i in range(count)])
+    steps = np.arange(3)
+    by_env = {env_id: dict.fromkeys(colors, (steps, steps, steps, steps)) for env_id in env_ids}
+    figure = figures.curves(by_env, colors, {})
+    figure.draw_without_rendering()
+    for panel in figure.axes[:4]:
+        assert panel.get_position().height * figure.get_figheight() > 1.5
+        title = panel._left_title.get_window_extent()
+        assert title.x1 - title.x0 < 1.25 * panel.get_window_extent().width
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("count", [3, 8, 9, 40])
