@@ -408,6 +408,7 @@ def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):
 @pytest.mark.parametrize("count", [2, 9, 17, 30])
 def test_figures_of_many_contenders_have_room_for_their_panels(count):
     """However many lines the legend has, a panel is two inches high. Names that are too long are cut in the middle."""
+    figures.setup()
     env_ids = [f"package:Environment-{'x' * 60}-v{i}" for i in range(4)]
     colors = palette([f"dqn.py --target-network-frequency={i}" for i in range(count)])
     steps = np.arange(3)
