@@ -304,13 +304,14 @@ def performance_profiles(analysis: Analysis, folder: Path) -> Section | None:
 def improvement(analysis: Analysis, folder: Path) -> Section | None:
     """Probability of improvement of every pair, over all environments and in each of them."""
     rows, drawn = [], []
+    singly = list(analysis.groups) if len(analysis.groups) > 1 else []
     for a, b in analysis.pairs:
         overall = analysis.comparison(a, b)
         if not overall:
             continue
         drawn.append((a, b, overall))
         row = [f"{a} over {b}"]
-        for comparison in [overall, *(analysis.comparison(a, b, [env_id]) for env_id in analysis.groups)]:
+        for comparison in [overall, *(analysis.comparison(a, b, [env_id]) for env_id in singly)]:
             text = "–"
             if comparison:
                 said = "" if comparison.verdict == "no evidence" else f" {comparison.verdict}"
@@ -331,7 +332,7 @@ def improvement(analysis: Analysis, folder: Path) -> Section | None:
         "comparison of its own: of twenty that do not differ, one is expected to seem to, and more where the seeds of "
         "one script spread several times as far as those of the other. Intervals are Newcombe's (2006, method 5)."
     )
-    return Section("Probability of improvement", words, shown, [Table(["pair", "all", *analysis.groups], rows)])
+    return Section("Probability of improvement", words, shown, [Table(["pair", "all", *singly], rows)])
 
 
 def speed_of_learning(analysis: Analysis) -> Section | None:

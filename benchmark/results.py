@@ -118,7 +118,9 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
             continue
         if not set(suite_dirs).isdisjoint(path.parents):
             continue
-        label = str(args.get("exp_name") or path.parent.name)
+        command = args.get("command")
+        script = Path(str(command[0])).stem if isinstance(command, list) and command else path.parent.name
+        label = str(args.get("exp_name") or script)
         record = Record(label, str(args["env_id"]), args["seed"], "done", path.parent, args=args)
         if problem := why_incomplete(path.parent):
             record.state, record.problem = "unfinished", problem

@@ -113,15 +113,15 @@ def submit(suite_dir: Path, folders: list[Path], seconds: float, options: Option
         (own / f"{number}.job").write_text(job.split(";")[0])
 
 
-def queued(suite_dir: Path) -> set[str]:
-    """Names of the folders whose tasks are pending or running. Raises BadInput if Slurm does not answer."""
+def queued(suite_dir: Path) -> dict[str, str]:
+    """{name of a run's folder: id of the job} of tasks pending or running. Raises BadInput if Slurm does not answer."""
     listed = ask(["squeue", "--me", "-h", "-r", "-o", "%F %K"], tries=10)  # a busy controller may not answer at once
     tasks = {tuple(line.split()) for line in listed.splitlines()}
-    found = set()
+    found = {}
     for noted in (suite_dir / "slurm").glob("*.job"):
         for index, folder in enumerate(json.loads(noted.with_suffix(".json").read_text())):
             if (noted.read_text(), str(index)) in tasks:
-                found.add(Path(folder).name)
+                found[Path(folder).name] = noted.read_text()
     return found
 
 
@@ -134,9 +134,9 @@ def run_slurm(suite_dir: Path, runs: list[Run], how: dict, track: bool, options:
     submitted = dict.fromkeys((run.folder for run in runs), 0)
     seconds = how["time_limit"] * (how["retries"] + 1)
     rest = [run for run in runs if not complete_folder(suite_dir / run.folder)]
-    already = queued(suite_dir)
+    waiting = queued(suite_dir)
     for run in rest:
-        if run.folder not in already:  # what failed earlier is tried again
+        if run.folder not in waiting:  # what failed earlier is tried again
             (suite_dir / run.folder / "attempts.json").unlink(missing_ok=True)
     bar = tqdm(total=len(runs), desc="runs", dynamic_ncols=True, disable=None, bar_format=BAR)
     with bar, interruptible():
@@ -168,6 +168,6 @@ def run_slurm(suite_dir: Path, runs: list[Run], how: dict, track: bool, options:
         except OSError as error:
             raise BadInput(f"cannot write what the runs need ({error.strerror}: {error.filename})") from error
         except KeyboardInterrupt:
-            jobs = " ".join(sorted(path.read_text() for path in (suite_dir / "slurm").glob("*.job")))
+            jobs = " ".join(sorted(set(waiting.values())))
             print(f"the tasks stay in Slurm's queue; to cancel them: scancel {jobs}", file=sys.stderr)
             raise

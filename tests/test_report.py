@@ -226,6 +226,11 @@ def test_folders_with_different_arguments_are_different_contenders(tmp_path):
         for seed in seeds:
             args = {"env_id": "CartPole-v1", "seed": seed, "exp_name": "mine", "gamma": gamma}
             write_run(tmp_path / f"{gamma}-{seed}", args, np.array([1.0, 2.0]), np.array([10, 20]))
+    for seed in (1, 2):  # a script without a name for its experiments has its own
+        args = {"env_id": "A", "seed": seed, "command": ["my/script.py", "--seed", str(seed)]}
+        write_run(tmp_path / "other" / str(seed), args, np.array([1.0]), np.array([10]))
+    assert {record.label for record in read(tmp_path / "other").done} == {"script"}
+    shutil.rmtree(tmp_path / "other")
     found = read(tmp_path)
     assert sorted((record.label, record.seed) for record in found.done) == [
         *[("mine gamma=0.9", seed) for seed in (1, 2, 3)],

@@ -94,7 +94,7 @@ def test_what_dies_is_submitted_again(tmp_path, monkeypatch):
             subprocess.run([sys.executable, "-m", "benchmark.one", str(folder)], cwd=ROOT, check=True)
 
     monkeypatch.setattr(slurm, "submit", submit)
-    monkeypatch.setattr(slurm, "queued", lambda suite_dir: set())
+    monkeypatch.setattr(slurm, "queued", lambda suite_dir: {})
     runs = expand({}, tmp_path, ["fake.py"], ["A"], 4)
     write_plan(tmp_path / "suite", runs, {})
     how = {"time_limit": 60, "retries": 0, "environ": {}}
@@ -102,6 +102,27 @@ def test_what_dies_is_submitted_again(tmp_path, monkeypatch):
     assert submitted == [["1", "2", "3", "4"], ["1", "2"], ["2"]]
     complete = [complete_folder(tmp_path / "suite" / run.folder) is not None for run in runs]
     assert complete == [True, False, True, False]
+
+
+def test_ctrl_c_names_the_jobs_that_are_in_the_queue(tmp_path, monkeypatch, capsys):
+    """Job 7 is; job 6, of an earlier command, has long ended."""
+    write_script(tmp_path)
+    runs = expand({}, tmp_path, [str(tmp_path / "fake.py")], ["A"], 1)
+    write_plan(tmp_path / "suite", runs, {})
+    (tmp_path / "suite" / "slurm").mkdir()
+    for job in "67":
+        write_json(tmp_path / "suite" / "slurm" / f"{job}.json", [runs[0].folder])
+        (tmp_path / "suite" / "slurm" / f"{job}.job").write_text(job)
+    monkeypatch.setattr(slurm, "ask", lambda *_, **__: "7 0")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm.time, "sleep", interrupt)
+    how = {"time_limit": 60, "retries": 0, "environ": {}}
+    with pytest.raises(KeyboardInterrupt):
+        slurm.run_slurm(tmp_path / "suite", runs, how, False, slurm.Options())
+    assert "to cancel them: scancel 7\n" in capsys.readouterr().err
 
 
 def test_two_harnesses_never_share_a_list(tmp_path):
