@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
 
 import matplotlib
@@ -30,10 +30,15 @@ TITLE = 34  # characters above a panel of a third of the width
 
 def palette(labels: list[str]) -> dict[str, str]:
     """{label: color}; where they are many, neighbours in a rainbow look alike, but no two are the same."""
-    if len(labels) <= len(COLORS):
+    if few(labels):
         return dict(zip(labels, COLORS, strict=False))
     rainbow = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(labels)))
     return {label: matplotlib.colors.to_hex(color) for label, color in zip(labels, rainbow, strict=True)}
+
+
+def few(colors: Sized) -> bool:
+    """Whether there are so few contenders that their intervals can be told from each other."""
+    return len(colors) <= len(COLORS)
 
 
 def short(name: str, most: int = 60) -> str:
@@ -85,10 +90,11 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     return text.getvalue()
 
 
-def band(axes, x, middle, low, high, color: str, **style) -> None:
+def band(axes, x, middle, low, high, color: str, shaded: bool = True, **style) -> None:
     """A line and its interval."""
     axes.plot(x, middle, color=color, marker="o" if len(x) == 1 else None, **style)
-    axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+    if shaded:
+        axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
 
 
 def curves(by_env: dict[str, dict[str, tuple]], colors: dict[str, str], references: dict) -> Figure:
@@ -96,7 +102,7 @@ def curves(by_env: dict[str, dict[str, tuple]], colors: dict[str, str], referenc
     figure, axes = panels(len(by_env))
     for panel, (env_id, by_label) in zip(axes, by_env.items(), strict=True):
         for label, (steps, middle, low, high) in by_label.items():
-            band(panel, steps, middle, low, high, colors[label])
+            band(panel, steps, middle, low, high, colors[label], few(colors))
         if env_id in references:
             panel.axhline(references[env_id]["reference"], color="#999999", linestyle=":", linewidth=1)
         panel.set(title=short(env_id, TITLE), xlabel="environment steps", ylabel="greedy return")
@@ -110,7 +116,7 @@ def curves_across(by_label: dict[str, tuple], colors: dict[str, str]) -> Figure:
     """by_label: {label: (share of training, IQM of normalised returns, low, high)}."""
     figure, (panel,) = panels(1, 3.6)
     for label, (share, middle, low, high) in by_label.items():
-        band(panel, share, middle, low, high, colors[label])
+        band(panel, share, middle, low, high, colors[label], few(colors))
     panel.set(xlabel="share of the training steps", ylabel="normalised greedy return, IQM", xlim=(0, 1))
     legend(figure, colors)
     return figure
@@ -140,7 +146,7 @@ def profiles(levels: np.ndarray, by_label: dict[str, tuple], colors: dict[str, s
     """by_label: {label: (share of runs at each level or above, low, high)}."""
     figure, (panel,) = panels(1, 3.6)
     for label, (share, low, high) in by_label.items():
-        band(panel, levels, share, low, high, colors[label], drawstyle="steps-post")
+        band(panel, levels, share, low, high, colors[label], few(colors), drawstyle="steps-post")
     panel.set(xlabel="normalised return τ", ylabel="share of runs that reach τ", ylim=(0, 1.02))
     legend(figure, colors)
     return figure

@@ -251,6 +251,13 @@ def final_returns(analysis: Analysis, folder: Path) -> Section:
     return Section("Final returns", words, ("finals", "Final greedy return of every seed"), tables)
 
 
+def bands(analysis: Analysis) -> str:
+    """What is drawn around a line."""
+    if figures.few(analysis.labels):
+        return "with 95 % stratified bootstrap intervals"
+    return "without intervals, which would hide each other"
+
+
 def learning_curves(analysis: Analysis, folder: Path) -> Section | None:
     """IQM and interval over environment steps, in each environment."""
     if not analysis.curves:
@@ -260,7 +267,7 @@ def learning_curves(analysis: Analysis, folder: Path) -> Section | None:
         for label, (_, steps, values) in by_label.items():
             by_env.setdefault(env_id, {})[label] = (steps, pooled_iqm(values), *interval([values]))
     save(analysis, folder, "curves", figures.curves(by_env, analysis.colors, analysis.references))
-    words = "Greedy return during training: IQM over seeds, and the 95 % bootstrap interval at each step."
+    words = f"Greedy return during training: IQM over seeds, {bands(analysis)}."
     return Section("Learning curves", words, ("curves", "Greedy return over environment steps"))
 
 
@@ -281,7 +288,7 @@ def curves_across(analysis: Analysis, folder: Path) -> Section | None:
         samples = [sample[:, shown] for sample in samples]
         by_label[label] = (SHARES[shown], pooled_iqm(*samples), *interval(samples))
     save(analysis, folder, "curves_across", figures.curves_across(by_label, analysis.colors))
-    words = f"IQM of the normalised greedy return over {', '.join(env_ids)}, with 95 % stratified bootstrap intervals."
+    words = f"IQM of the normalised greedy return over {', '.join(env_ids)}, {bands(analysis)}."
     return Section("Learning curves across environments", words, ("curves_across", "Normalised return over training"))
 
 

@@ -414,6 +414,7 @@ def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):
 def test_figures_of_many_contenders_have_room_for_their_panels(count):
     """However many lines the legend has, a panel is two inches high. Names that are too long are cut in the middle."""
     figures.setup()
+    assert figures.few(range(count)) == (count <= 8)
     env_ids = [f"package:Environment-{'x' * 60}-v{i}" for i in range(4)]
     colors = palette([f"dqn.py --target-network-frequency={i}" for i in range(count)])
     steps = np.arange(3)
@@ -424,6 +425,7 @@ def test_figures_of_many_contenders_have_room_for_their_panels(count):
         assert panel.get_position().height * figure.get_figheight() > 1.5
         title = panel._left_title.get_window_extent()
         assert title.x1 - title.x0 < 1.25 * panel.get_window_extent().width
+        assert len(panel.lines) == count and len(panel.collections) == (count if count <= 8 else 0), "intervals"
     plt.close(figure)
 
 
