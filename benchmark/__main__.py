@@ -195,12 +195,11 @@ def main() -> int:
     """The command line. Exit code 1: some runs failed or are missing; 2: bad input; 130: Ctrl-C."""
     commands = {Run: run, Status: show_status, Report: report, Compare: compare}
     named = [Annotated[command, subcommand(command.__name__.lower())] for command in commands]
-    flags = Counter(argument.partition("=")[0] for argument in sys.argv if argument.startswith("--"))
-    if twice := [flag for flag, times in flags.items() if times > 1]:  # the last one alone would count
-        print(f"error: {twice[0]} is given twice: give all its values behind one", file=sys.stderr)
-        return 2
-    args = tyro.cli(Union[tuple(named)], description=__doc__)  # noqa: UP007
     try:
+        flags = Counter(argument.partition("=")[0] for argument in sys.argv if argument.startswith("--"))
+        if twice := [flag for flag, times in flags.items() if times > 1]:  # the last one alone would count
+            raise BadInput(f"{twice[0]} is given twice: give all its values behind one")
+        args = tyro.cli(Union[tuple(named)], description=__doc__)  # noqa: UP007
         return commands[type(args)](args)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from benchmark.statistics import FEWEST, Comparison
+from benchmark.statistics import Comparison
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666")  # Okabe and Ito, ...
 STYLE = {
@@ -157,8 +157,7 @@ def improvement(pairs: list[tuple[str, str, Comparison]]) -> Figure:
     figure, axes = plt.subplots(figsize=(0.75 * WIDTH, 0.9 + 0.3 * len(pairs)), layout="constrained")
     for row, (_, _, found) in enumerate(pairs):
         color = "#999999" if found.verdict == "no evidence" else "#222222"
-        if found.seeds >= FEWEST:
-            axes.plot([found.low, found.high], [row, row], color=color, linewidth=1.6)
+        axes.plot([found.low, found.high], [row, row], color=color, linewidth=1.6)
         axes.plot([found.probability], [row], "o", color=color, markersize=5)
     axes.axvline(0.5, color="#666666", linewidth=1, linestyle=":")
     axes.set_yticks(range(len(pairs)), [f"{short(a, 40)}  over  {short(b, 40)}" for a, b, *_ in pairs])

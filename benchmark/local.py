@@ -22,10 +22,11 @@ from benchmark.one import (
     read_object,
     text_hash,
     write_attempts,
+    write_json,
 )
 from benchmark.runs import ROOT
 from benchmark.status import TimeLeft, failure, is_locked, read_attempts, seconds_of
-from benchmark.suite import BadInput, Run, write_json
+from benchmark.suite import BadInput, Run
 
 POLL = 0.05  # seconds
 LOCKED_POLL = 2.0  # seconds between looks at a run that another harness is busy with

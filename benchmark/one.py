@@ -47,6 +47,13 @@ def read_object(path: Path) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
+def write_json(path: Path, value) -> None:
+    """Writes JSON so that a reader finds either the old file or the new one, whole."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(value, indent=1))
+    os.replace(part, path)
+
+
 def finite(value) -> float | None:
     """A number of a JSON file as a float; None for anything else, NaN and the infinities."""
     try:
@@ -136,9 +143,7 @@ def end(process: subprocess.Popen, stop: Stop) -> None:
 def write_attempts(folder: Path, attempts: list[dict]) -> None:
     """Notes in a run's folder, which is made, how its attempts ended: with that it counts as failed. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "attempts.part"
-    part.write_text(json.dumps({"attempts": attempts}, indent=1))
-    os.replace(part, folder / "attempts.json")
+    write_json(folder / "attempts.json", {"attempts": attempts})
 
 
 def how_it_ended(returncode: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark import figures
 from benchmark.one import RETURN, finite
-from benchmark.results import Record, Results, arguments_that_differ, read_references
+from benchmark.results import Record, Results, arguments_that_differ, base_of, read_references
 from benchmark.runs import ROOT
 from benchmark.statistics import (
     FEWEST,
@@ -30,6 +30,7 @@ from benchmark.statistics import (
     write_table,
 )  # fmt: skip
 from benchmark.status import STATES, duration
+from benchmark.suite import underscored
 
 SHARES = np.linspace(0, 1, 51)  # of the training steps, for curves across environments
 MOST_PAIRS = 45  # beyond that, the figure of all pairs is left out
@@ -118,7 +119,7 @@ class Analysis:
         there = [label for label in self.results.labels if label in self.labels or self.has_failed(label)]
         varied = {r.label for r in self.results.records if r.varied}
         pairs = list(itertools.combinations([label for label in there if label not in varied], 2))
-        with_base = [(label, label.split(" --")[0]) for label in there if label in varied]
+        with_base = [(label, base_of(label)) for label in there if label in varied]
         return pairs + [(label, base) for label, base in with_base if base in there]
 
     def has_failed(self, label: str) -> bool:
@@ -199,7 +200,7 @@ def verdicts(analysis: Analysis) -> list[str]:
         comparison = analysis.comparison(a, b)
         if not comparison:
             without = [label for label in (a, b) if label not in analysis.labels and not analysis.has_failed(label)]
-            nothing = f"{' and '.join(without)} has no complete run."
+            nothing = f"There is no complete run of {' or '.join(without)}."
             sentences.append(nothing if without else f"{a} and {b} have no environment in common.")
             continue
         if comparison.seeds < FEWEST:
@@ -322,8 +323,7 @@ def improvement(analysis: Analysis, folder: Path) -> Section | None:
             text = "–"
             if comparison:
                 said = "" if comparison.verdict == "no evidence" else f" {comparison.verdict}"
-                text = f"{comparison.probability:.2f}{said}"
-                text += f"\n{comparison.span}" if comparison.seeds >= FEWEST else ""
+                text = f"{comparison.probability:.2f}{said}\n{comparison.span}".rstrip()
             row.append(text)
         rows.append(row)
     if not rows:
@@ -397,16 +397,16 @@ def q_values(analysis: Analysis, folder: Path) -> Section | None:
 def sweeps(analysis: Analysis, folder: Path) -> Section | None:
     """One panel for each argument that was varied."""
     by_name = {}
-    scripts = list(dict.fromkeys(label.split(" --")[0] for label in analysis.labels))
+    scripts = list(dict.fromkeys(base_of(label) for label in analysis.labels))
     referenced = [env_id for env_id in analysis.groups if env_id in analysis.references]
     env_ids = referenced or list(analysis.groups)[:1]
-    for name, values in ((name.replace("-", "_"), values) for name, values in analysis.results.sweeps.items()):
+    for name, values in underscored(analysis.results.sweeps).items():
         for script, value in itertools.product(scripts, values):
             samples = []
             for env_id in env_ids:  # the base has this value in one environment, perhaps, and a variant in another
                 for label, records in analysis.groups[env_id].items():
                     alone = all(set(r.varied) <= {name} and r.args.get(name) == value for r in records)
-                    if alone and label.split(" --")[0] == script:
+                    if alone and base_of(label) == script:
                         final = analysis.finals(env_id, label)
                         samples.append(analysis.normalise(env_id, final) if referenced else final)
             if len(samples) == len(env_ids):
@@ -595,9 +595,6 @@ def data_uri(svg: str) -> str:
 def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | None = None) -> list[str]:
     """Writes the report of these runs into a folder, which is made, and returns the verdicts. Raises OSError."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for name in FIGURES:  # of another report, written here before
-        for form in ("svg", "png"):
-            (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
     figures.setup()
     analysis = Analysis(results, pairs)
     sections = [summary(analysis)]
@@ -607,6 +604,9 @@ def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | 
         sections += [improvement(analysis, folder), sweeps(analysis, folder), speed_of_learning(analysis)]
         sections += [q_values(analysis, folder), cost(analysis), references(analysis)]
     sections += [troubles(analysis), protocol(analysis)]
+    for name in FIGURES:
+        for form in ("svg", "png") if name not in analysis.svg else ():  # of another report, written here before
+            (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
     write_csv(analysis, folder)
 
     loader = jinja2.FileSystemLoader(ROOT / "benchmark" / "templates")
@@ -619,7 +619,7 @@ def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | 
     context = {
         "title": results.title,
         "sections": [section for section in sections if section],
-        "states": {state: states[state] for state in STATES if states[state]},
+        "states": {state: states[state] for state in (*STATES, "unfinished") if states[state]},
         "total": len(results.records),
         "date": time.strftime("%Y-%m-%d"),
         "images": {name: data_uri(svg) for name, svg in analysis.svg.items()},

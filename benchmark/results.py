@@ -96,9 +96,11 @@ def read_suite_dir(suite_dir: Path) -> Results:
         if found := complete_folder(folder):
             fill(record, found)
         else:
-            record.state, record.problem = state(suite_dir, run), wrong_results(folder)
+            record.state = state(suite_dir, run)
         if attempts := read_attempts(folder):
             record.problem = record.problem or attempts[-1]["reason"]
+        elif not found:
+            record.problem = wrong_results(folder)
         if record.state == "failed":
             record.log = log_tail(folder)
         records.append(record)
@@ -111,12 +113,11 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
     Runs of one script with different arguments are different contenders, named by what differs. Of two runs of the
     same script, arguments and seed the later one counts.
     """
-    found = []
-    for path in sorted(folder.rglob("args.json"), key=lambda path: path.stat().st_mtime):
+    found, within = [], set(suite_dirs)
+    paths = [path for path in folder.rglob("args.json") if within.isdisjoint(path.parents)]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         args = read_object(path)
         if args is None or "env_id" not in args or not isinstance(args.get("seed"), int):
-            continue
-        if not set(suite_dirs).isdisjoint(path.parents):
             continue
         command = args.get("command")
         script = Path(str(command[0])).stem if isinstance(command, list) and command else path.parent.name
@@ -148,13 +149,20 @@ def read(source: Path) -> Results:
     """The runs of a suite's folder, or of any folder, with the suites below it. Raises BadInput if there are none."""
     if not source.is_dir():
         raise BadInput(f"there is no folder {source}")
-    suite_dirs = [path.parent for path in sorted(source.rglob("plan.json"))]
-    parts = {suite_dir: read_suite_dir(suite_dir) for suite_dir in suite_dirs}
-    if source not in parts and (others := read_folders(source, suite_dirs)).records:
+    if (source / "plan.json").is_file():
+        return read_suite_dir(source)
+    parts = {path.parent: read_suite_dir(path.parent) for path in sorted(source.rglob("plan.json"))}
+    others = read_folders(source, list(parts))
+    if others.records:
         parts[source] = others
     if not parts:
         raise BadInput(f"there are no runs in {source}")
     return together(parts)
+
+
+def base_of(label: str) -> str:
+    """The contender that a sweep varies; without a sweep, the contender itself."""
+    return label.split(" --")[0]
 
 
 def version(record: Record) -> tuple[str, str]:
@@ -168,21 +176,24 @@ def together(parts: dict[Path, Results]) -> Results:
 
     A contender whose name is in several of them is one contender only if its code and arguments are the same.
     """
-    found = {}  # {(label, environment): {folder: versions}}
-    for folder, part in parts.items():
-        for record in part.done:
-            found.setdefault((record.label, record.env_id), {}).setdefault(folder, set()).add(version(record))
-    differing = {label for (label, _), versions in found.items() if len(set(map(frozenset, versions.values()))) > 1}
+    by_folder = {}  # {the run's own folder: (the part that it is in, the run)}
+    for part, results in parts.items():
+        for record in results.records:
+            by_folder.setdefault(record.folder.resolve(), (part, record))
+    found = {}  # {(label, environment): {part: versions}}
+    for part, record in by_folder.values():
+        if record.state == "done":
+            found.setdefault((record.label, record.env_id), {}).setdefault(part, set()).add(version(record))
+    differing = {base_of(label) for (label, _), own in found.items() if len(set(map(frozenset, own.values()))) > 1}
     names = distinct_names(list(parts))
     once = {}
-    for folder, part in parts.items():
-        for record in part.records:
-            if record.label in differing:
-                record.label = f"{names[folder]}: {record.label}"
-            key = record.label, record.env_id, record.seed
-            if key not in once or (record.state == "done" and once[key].state != "done"):
-                once[key] = record
-    sweeps = {name: values for part in parts.values() for name, values in part.sweeps.items()}
+    for part, record in by_folder.values():
+        if base_of(record.label) in differing:
+            record.label = f"{names[part]}: {record.label}"
+        key = record.label, record.env_id, record.seed
+        if key not in once or (record.state == "done" and once[key].state != "done"):
+            once[key] = record
+    sweeps = {name: values for results in parts.values() for name, values in results.sweeps.items()}
     return Results(" and ".join(names.values()), list(once.values()), sweeps)
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmark.local import BAR, interruptible, prepare
-from benchmark.one import complete_folder
+from benchmark.one import complete_folder, write_json
 from benchmark.runs import ROOT
 from benchmark.status import TimeLeft, failure, is_locked, seconds_of
-from benchmark.suite import BadInput, Run, slug, write_json
+from benchmark.suite import BadInput, Run, slug
 
 PATIENCE = 10.0  # seconds before a Slurm command is tried again
 

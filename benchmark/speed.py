@@ -550,7 +550,8 @@ def parts_of_a_step(env: gym.vector.VectorEnv, own: dqn_atari.Args, device: torc
 def atari_parts(args: Args) -> None:
     """Times the parts of a step."""
     own = dqn_atari.with_protocol(dqn_atari.Args(env_id="PongNoFrameskip-v4", cuda=args.cuda))
-    device, calls = torch.device("cuda" if args.cuda else "cpu"), max(args.steps // 20, 1)
+    device = torch.device("cuda" if args.cuda else "cpu")
+    calls = max(args.steps // 20, 1)  # of each part; few, because an update takes tens of milliseconds on a CPU
     torch.set_num_threads(own.num_threads)
     wait = torch.cuda.synchronize if args.cuda else lambda: None
     for n in args.num_envs:

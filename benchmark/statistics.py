@@ -84,7 +84,7 @@ def superiority(*samples: np.ndarray, axis: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a compares with b: the probability that a seed of a ends above one of b, and its interval."""
+    """How a compares with b: the probability that a seed of a ends above one of b, and its interval, NaN if unknown."""
 
     probability: float
     low: float
@@ -100,7 +100,9 @@ class Comparison:
 
     @property
     def span(self) -> str:
-        """The interval, with a digit more where 0.50 would hide on which side of one half it ends."""
+        """The interval, with a digit more where 0.50 would hide on which side of one half it ends; "" without one."""
+        if math.isnan(self.low):
+            return ""
         return " to ".join(
             f"{x:.3f}" if f"{x:.2f}" == "0.50" and x != 0.5 else f"{x:.2f}" for x in (self.low, self.high)
         )
@@ -117,7 +119,7 @@ class Comparison:
 
 
 def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
-    """a and b are the final scores (seeds,) of each environment, in the same order.
+    """a and b are the final scores (seeds,) of each environment, in the same order; no interval below FEWEST seeds.
 
     The interval is the score interval of Newcombe (2006), "Confidence intervals for an effect size measure based on the
     Mann-Whitney statistic, part 2", method 5, for the mean over environments. Where a and b are the same, its variance
@@ -130,6 +132,9 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
     """
     probability = float(superiority(*a, *b))
     sizes = [(len(x), len(y)) for x, y in zip(a, b, strict=True)]
+    seeds = min(map(min, sizes))
+    if seeds < FEWEST:
+        return Comparison(probability, math.nan, math.nan, seeds)
     z = scipy.stats.norm.isf((1 - LEVEL) / 2)
 
     def variance(p: float) -> float:
@@ -143,7 +148,7 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
     inside = min(max(probability, 1e-9), 1 - 1e-9)  # at 0 and 1 themselves nothing is left of the variance
     low = scipy.optimize.brentq(outside, 0, inside) if probability > 0 else 0.0
     high = scipy.optimize.brentq(outside, inside, 1) if probability < 1 else 1.0
-    return Comparison(probability, low, high, min(map(min, sizes)))
+    return Comparison(probability, low, high, seeds)
 
 
 def area(steps: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from benchmark.one import complete_folder, finite, read_object
 from benchmark.suite import Run
 
-STATES = ("done", "running", "failed", "missing", "unfinished")  # the last one only in folders that are no suite's
+STATES = ("done", "running", "failed", "missing")
 
 
 def is_locked(folder: Path) -> bool:
@@ -133,7 +133,7 @@ def summary(suite_dir: Path, runs: list[Run], workers: int) -> str:
     """What `status` prints."""
     of = states(suite_dir, runs)
     count = Counter(of.values())
-    lines = [", ".join(f"{count[name]} {name}" for name in STATES[:4]) + f" of {len(runs)} runs in {suite_dir}"]
+    lines = [", ".join(f"{count[name]} {name}" for name in STATES) + f" of {len(runs)} runs in {suite_dir}"]
     rest = [run for run in runs if of[run.folder] != "done"]
     lines.append(f"time left: {TimeLeft(suite_dir, runs).text(rest, workers)}")
     lines += [failure(suite_dir, run) for run in rest if of[run.folder] == "failed"]

@@ -20,18 +20,16 @@ A run is identified by the text of its script, its arguments and its seed: what 
 Modules that a script imports are not looked at (benchmark/peers/sb3_dqn.py imports dqn.py).
 """
 
-import dataclasses
 import difflib
 import hashlib
 import json
-import os
 import re
 import sys
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from benchmark.one import text_hash
+from benchmark.one import text_hash, write_json
 from benchmark.runs import ROOT, as_arguments
 
 SUITES = ROOT / "benchmark" / "suites"
@@ -201,13 +199,14 @@ def expand(
     }
     named = labels(paths)
     everywhere, sweeps = underscored(suite.get("arguments", {})), underscored(suite.get("sweeps", {}))
+    given = underscored(arguments or {})
     variants = [{}] + [{name: value} for name, values in sweeps.items() for value in values]
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
         for env_id in dict.fromkeys(env_ids):
             for path in paths:
                 flags = everywhere | underscored(suite.get("environments", {}).get(env_id, {}))
-                flags |= special.get(path, {}) | underscored(arguments or {})
+                flags |= special.get(path, {}) | given
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
                     label = " ".join([named[path], *(p for f, v in changed.items() for p in as_arguments(f, v))])
@@ -228,16 +227,9 @@ def read_plan(suite_dir: Path) -> tuple[list[Run], dict]:
         plan = json.loads((suite_dir / "plan.json").read_text())
         runs = [Run(**run) for run in plan["runs"]]
         for run in runs:
-            for one in dataclasses.fields(run):
+            for one in fields(run):
                 if not isinstance(getattr(run, one.name), one.type):
                     raise TypeError(f"{one.name} cannot be {getattr(run, one.name)!r}")
         return runs, dict(plan["sweeps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{suite_dir} holds no suite that was run: {error}") from error
-
-
-def write_json(path: Path, value) -> None:
-    """Writes JSON so that a reader finds either the old file or the new one, whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=1))
-    os.replace(part, path)

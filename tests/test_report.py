@@ -21,8 +21,8 @@ from torch.utils.tensorboard import SummaryWriter
 from benchmark import __main__ as command_line
 from benchmark import figures
 from benchmark.figures import palette
-from benchmark.report import markdown, write_report
-from benchmark.results import CURVES, RETURN, Record, Results, read, side_by_side
+from benchmark.report import Analysis, markdown, write_report
+from benchmark.results import CURVES, RETURN, Record, Results, read, side_by_side, together
 from benchmark.runs import read_events, read_scalars
 
 ENV_IDS = {"CartPole-v1": (20.0, 500.0), "Acrobot-v1": (-500.0, -80.0)}
@@ -254,10 +254,36 @@ def test_contenders_of_the_same_name_from_two_suites_are_one_only_if_they_are_al
         write_suite(tmp_path / name, {"a.py": gamma}, env_ids, 5, suite={"arguments": {"gamma": gamma}})
     code, out, _ = bench("report", "one/runs/suite", "two/runs/suite")
     assert code == 0 and "one/runs/suite: a.py is better than two/runs/suite: a.py at 5 seeds" in out
+    other = {"arguments": {"gamma": 0.9}}
+    write_suite(tmp_path / "text", {"b.py": 0.5, "a.py": 0.9}, env_ids, 5, suite=other)  # a.py has another comment here
+    found = together({part: read(part) for part in (tmp_path / "one/runs/suite", tmp_path / "text/runs/suite")})
+    assert found.labels == ["one/runs/suite: a.py", "b.py", "text/runs/suite: a.py"]
     write_suite(tmp_path / "more", {"a.py": 0.9}, env_ids, 5, suite={"arguments": {"gamma": 0.9}, "first_seed": 6})
     code, out, _ = bench("report", "one/runs/suite", "more/runs/suite")
     finals = rows(tmp_path / "report" / "finals.csv")
     assert {row["script"] for row in finals} == {"a.py"} and len(finals) == 10
+
+
+def test_the_variants_of_a_sweep_stay_with_their_base(tmp_path):
+    """Two suites whose base differs: the variants of one are compared with its own base."""
+    env_ids = {"CartPole-v1": (20.0, 500.0)}
+    swept = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.5]}}
+    write_suite(tmp_path / "swept", {"a.py": 0.9}, env_ids, 5, suite=swept)
+    write_suite(tmp_path / "plain", {"a.py": 0.9}, env_ids, 5, suite={"arguments": {"gamma": 0.99}})
+    found = together({part: read(part) for part in (tmp_path / "swept/runs/suite", tmp_path / "plain/runs/suite")})
+    one, other = "swept/runs/suite: a.py", "plain/runs/suite: a.py"
+    assert Analysis(found).pairs == [(one, other), (f"{one} --gamma=0.5", one)]
+
+
+def test_a_run_counts_once_also_where_its_contender_has_two_names(tmp_path):
+    """In its suite it is a.py, and by itself what its exp_name says."""
+    suite_dir = write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 5)
+    folder = next(suite_dir.glob("a__CartPole-v1__3__*"))
+    args = next(folder.glob("*/args.json"))
+    args.write_text(json.dumps(json.loads(args.read_text()) | {"exp_name": "mine"}))
+    found = together({part: read(part) for part in (suite_dir, folder)})
+    assert found.labels == ["a.py"] and len(found.records) == 5
+    assert together({part: read(part) for part in (tmp_path, suite_dir)}).labels == ["a.py"]
 
 
 def test_a_folder_of_suites_is_read_as_these_suites(bench, tmp_path):
@@ -284,6 +310,13 @@ def test_a_contender_whose_runs_all_failed_is_compared_too(bench, tmp_path):
         (folder / "attempts.json").write_text(json.dumps({"attempts": [{"reason": "exit code 1"}]}))
     code, out, _ = bench("report", "suite")
     assert code == 1 and "a.py is better than b.py at 10 seeds" in out
+    for folder in suite_dir.glob("b__*"):
+        shutil.rmtree(folder)
+    missing = write_suite(tmp_path / "other", {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 10)
+    for path in missing.glob("*/*/result.json"):
+        path.unlink()
+    code, out, _ = bench("compare", "suite", "other/runs/suite")
+    assert code == 1 and "There is no complete run of other/runs/suite: a.py." in out
 
 
 def test_a_report_leaves_no_figures_of_an_older_one(bench, tmp_path):
@@ -412,7 +445,7 @@ def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):
 
 @pytest.mark.parametrize("count", [2, 9, 17, 30])
 def test_figures_of_many_contenders_have_room_for_their_panels(count):
-    """However many lines the legend has, a panel is two inches high. Names that are too long are cut in the middle."""
+    """However many lines the legend has, a panel is 1.5 inches high. Names that are too long are cut in the middle."""
     figures.setup()
     assert figures.few(range(count)) == (count <= 8)
     env_ids = [f"package:Environment-{'x' * 60}-v{i}" for i in range(4)]

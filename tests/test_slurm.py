@@ -11,8 +11,8 @@ from fakes import write_script
 from slurm_cluster import Cluster, missing
 
 from benchmark import slurm
-from benchmark.one import complete_folder
-from benchmark.suite import expand, read_plan, write_json, write_plan
+from benchmark.one import complete_folder, write_json
+from benchmark.suite import expand, read_plan, write_plan
 
 
 @pytest.fixture
