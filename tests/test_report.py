@@ -291,6 +291,8 @@ def test_a_folder_of_suites_is_read_as_these_suites(bench, tmp_path):
     write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 5)
     failed = next((tmp_path / "runs" / "suite").glob("a__CartPole-v1__3__*"))
     next(failed.glob("*/result.json")).unlink()  # what the failed script has left is no run of its own
+    path = next(failed.glob("*/args.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"exp_name": "a"}))
     (failed / "attempts.json").write_text(json.dumps({"attempts": [{"reason": "exit code 1"}]}))
     args = {"env_id": "CartPole-v1", "seed": 1, "exp_name": "beside"}
     write_run(tmp_path / "runs" / "x", args, np.array([1.0]), np.array([10]))
