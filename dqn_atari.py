@@ -53,7 +53,6 @@ import tyro
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.optim.adam import adam
-from torch.utils.tensorboard.summary import text
 from tqdm import tqdm
 
 PROTOCOLS = {
@@ -569,7 +568,6 @@ def start_wandb(args: Args, name: str):
 def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
     """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
     run = start_wandb(args, run_dir.name) if args.track else None
-    rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
     exit_code = 1
     with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
         writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
@@ -591,7 +589,6 @@ def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
             write(file_version="brain.Event:2")  # by which TensorBoard knows its files
             # TensorBoard drops what the process that ended had logged behind the checkpoint where this one goes on.
             write(step=first_step + 1, session_log=SessionLog(status=SessionLog.START))
-            write(summary=text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows])))
             yield log
             exit_code = 0
         finally:
@@ -814,8 +811,7 @@ def main() -> None:
         play(args) if args.evaluate else train(args)
     except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        codes = {BadInput: 2, KeyboardInterrupt: 130}
-        sys.exit(codes.get(type(error), 1))
+        sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,6 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard.summary import text
 from tqdm import tqdm
 
 
@@ -128,10 +127,7 @@ def check(args: Args) -> None:
 
 
 def make_env(args: Args, video_folder: Path | None = None, video_name: str = "eval") -> gym.Env:
-    """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1.
-
-    Raises BadInput if there is no such environment or its spaces cannot be brought into that form.
-    """
+    """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     try:
         rendering = {"render_mode": "rgb_array"} if video_folder else {}  # not all environments take the argument
@@ -148,8 +144,7 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
     if not isinstance(env.action_space, gym.spaces.Discrete):
         raise BadInput(f"{args.env_id} has actions {env.action_space}; supported are Discrete and Box of shape (1,)")
     if start := int(env.action_space.start):
-        from_zero = gym.spaces.Discrete(env.action_space.n)
-        env = gym.wrappers.TransformAction(env, lambda action: action + start, from_zero)
+        env = gym.wrappers.TransformAction(env, lambda a: a + start, gym.spaces.Discrete(env.action_space.n))
     if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
         env = gym.wrappers.TimeLimit(env, 10_000)
     if video_folder:
@@ -407,18 +402,15 @@ def start_wandb(args: Args, name: str):
 def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
     """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
     run = start_wandb(args, run_dir.name) if args.track else None
-    rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
     exit_code = 1
     with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
         writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
 
-        def write(**content) -> None:
-            writer.write(Event(wall_time=time.time(), **content).SerializeToString())
-            writer.flush()
-
         def log(metrics: dict[str, float], global_step: int) -> None:
             values = [{"tag": name, "simple_value": value} for name, value in metrics.items()]
-            write(step=global_step, summary={"value": values})
+            event = Event(wall_time=time.time(), step=global_step, summary={"value": values})
+            writer.write(event.SerializeToString())
+            writer.flush()
             if run:
                 run.log(metrics | {"global_step": global_step})
             for name, value in metrics.items():
@@ -426,8 +418,6 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
                     raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
 
         try:
-            write(file_version="brain.Event:2")  # by which TensorBoard knows its files
-            write(summary=text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows])))
             yield log
             exit_code = 0
         finally:
@@ -516,8 +506,7 @@ def main() -> None:
         train(args)
     except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        codes = {BadInput: 2, KeyboardInterrupt: 130}
-        sys.exit(codes.get(type(error), 1))
+        sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
 
 
 if __name__ == "__main__":

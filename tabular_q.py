@@ -47,7 +47,6 @@ import tyro
 from matplotlib.figure import Figure
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard.summary import text
 from tqdm import tqdm
 
 
@@ -335,18 +334,15 @@ def start_wandb(args: Args, name: str):
 def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
     """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
     run = start_wandb(args, run_dir.name) if args.track else None
-    rows = [f"|{name}|{value}|" for name, value in asdict(args).items()]
     exit_code = 1
     with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
         writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
 
-        def write(**content) -> None:
-            writer.write(Event(wall_time=time.time(), **content).SerializeToString())
-            writer.flush()
-
         def log(metrics: dict[str, float], global_step: int) -> None:
             values = [{"tag": name, "simple_value": value} for name, value in metrics.items()]
-            write(step=global_step, summary={"value": values})
+            event = Event(wall_time=time.time(), step=global_step, summary={"value": values})
+            writer.write(event.SerializeToString())
+            writer.flush()
             if run:
                 run.log(metrics | {"global_step": global_step})
             for name, value in metrics.items():
@@ -354,8 +350,6 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
                     raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
 
         try:
-            write(file_version="brain.Event:2")  # by which TensorBoard knows its files
-            write(summary=text("hyperparameters", "\n".join(["|param|value|", "|-|-|", *rows])))
             yield log
             exit_code = 0
         finally:
@@ -503,8 +497,7 @@ def main() -> None:
         play(args) if args.evaluate else train(args)
     except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        codes = {BadInput: 2, KeyboardInterrupt: 130}
-        sys.exit(codes.get(type(error), 1))
+        sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
 
 
 if __name__ == "__main__":
