@@ -46,8 +46,8 @@ class Options:
     """how often a run is submitted at most, if its task dies"""
     poll: float = 5.0
     """seconds between looks at the queue"""
-    sbatch: tuple[str, ...] = ()
-    """further options for sbatch, as --slurm.sbatch=--account=mine"""
+    sbatch: str = ""
+    """further options for sbatch, written as in a shell: --slurm.sbatch="--account=mine --constraint=a100" for two"""
 
 
 def script_text(listed: Path) -> str:
@@ -57,7 +57,11 @@ def script_text(listed: Path) -> str:
 
 
 def command(options: Options, job_name: str, count: int, log: str, seconds: float, script: Path) -> list[str]:
-    """sbatch's argument list. Requeue is on: a task whose node dies starts again elsewhere."""
+    """sbatch's argument list. Requeue is on: a task whose node dies starts again elsewhere. Raises BadInput."""
+    try:
+        further = shlex.split(options.sbatch)
+    except ValueError as error:
+        raise BadInput(f"--slurm.sbatch {options.sbatch} cannot be read: {error}") from error
     limit = f"%{options.array_limit}" if options.array_limit else ""
     hours, rest = divmod(round(seconds) + 60, 3600)
     given = ["--parsable", "--requeue", "--open-mode=append", f"--job-name={job_name}", f"--output={log}"]
@@ -66,7 +70,7 @@ def command(options: Options, job_name: str, count: int, log: str, seconds: floa
     given += [f"--partition={options.partition}"] if options.partition else []
     given += [f"--gres=gpu:{options.gpus}"] if options.gpus else []
     given += [f"--mem={options.memory}"] if options.memory else []
-    return ["sbatch", *given, *options.sbatch, str(script)]
+    return ["sbatch", *given, *further, str(script)]
 
 
 def ask(arguments: list[str], tries: int = 1) -> str:

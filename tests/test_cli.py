@@ -39,7 +39,7 @@ BAD = {
     "--env-id BipedalWalker-v3": "Box of shape (1,)",
     "--batch-size 20000 --buffer-size 10000": "--batch-size must be between 1 and 10000, not 20000",
     "--total-timesteps 500 --learning-starts 500": "--learning-starts must be between 0 and 496, not 500",
-    "--total-timesteps 103 --learning-starts 100 --train-frequency 10": "--learning-starts must be between 0 and 93, not 100",
+    "--total-timesteps 103 --learning-starts 100 --train-frequency 10": "must be between 0 and 93, not 100",
     "--total-timesteps 100 --learning-starts 10 --train-frequency 101": "--train-frequency must be between 1 and 100",
     "--total-timesteps 12345678 --learning-starts 12345678": "between 0 and 12345674, not 12345678",
     "--total-timesteps 0": "--total-timesteps",

@@ -12,7 +12,7 @@ from slurm_cluster import Cluster, missing
 
 from benchmark import slurm
 from benchmark.one import complete_folder, write_json
-from benchmark.suite import expand, read_plan, write_plan
+from benchmark.suite import BadInput, expand, read_plan, write_plan
 
 
 @pytest.fixture
@@ -30,7 +30,8 @@ def cluster(tmp_path_factory):
 
 
 def launch(folder, *arguments) -> subprocess.Popen:
-    own = ("--launcher", "slurm", "--slurm.poll", 1, "--slurm.memory", "200M", "--scripts", "fake.py", *arguments)
+    own = ("--launcher", "slurm", "--slurm.poll", 1, "--slurm.memory", "200M", "--slurm.sbatch=--nodes=1 --comment=ours")
+    own += ("--scripts", "fake.py", *arguments)
     command = [sys.executable, "-m", "benchmark", "run", *map(str, own)]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -140,9 +141,11 @@ def test_the_batch_script_and_its_options(tmp_path, monkeypatch):
     done = subprocess.run(["bash", "-c", slurm.script_text(nasty / "1.json")], capture_output=True, text=True)
     assert "IndexError" in done.stderr or "ValueError" in done.stderr, "it came as far as looking for its task"
     assert not list(tmp_path.rglob("HACKED")) and not (ROOT / "HACKED").exists()
-    options = slurm.Options("gpu", None, 4, 1, "8G", 20, sbatch=("--account=mine",))
+    options = slurm.Options("gpu", None, 4, 1, "8G", 20, sbatch="--account=mine --comment='two words'")
     assert slurm.command(options, "name", 7, "log", 3600.0, tmp_path / "x.sh") == [
         "sbatch", "--parsable", "--requeue", "--open-mode=append", "--job-name=name", "--output=log",
         "--array=0-6%20", "--cpus-per-task=4", "--ntasks=1", "--time=1:01:00", "--partition=gpu", "--gres=gpu:1",
-        "--mem=8G", "--account=mine", str(tmp_path / "x.sh"),
+        "--mem=8G", "--account=mine", "--comment=two words", str(tmp_path / "x.sh"),
     ]  # fmt: skip
+    with pytest.raises(BadInput, match="--comment='two cannot be read"):
+        slurm.command(slurm.Options(sbatch="--comment='two"), "name", 7, "log", 3600.0, tmp_path / "x.sh")
