@@ -390,11 +390,8 @@ def linear_schedule(start_e: float, end_e: float, duration: float, t: int) -> fl
 
 
 def td_target(next_q: torch.Tensor, reward: torch.Tensor, terminated: torch.Tensor, gamma: float) -> torch.Tensor:
-    """y = r + γ max_a' Q_target(s', a'), without the second term where s' is terminal.
-
-    next_q is Q_target(s', ·), (B, num_actions); reward, terminated and the result are (B,).
-    """
-    return reward + gamma * next_q.amax(dim=1).masked_fill(terminated, 0.0)
+    """y = r + γ max_a' Q_target(s', a'), or r where s' is terminal. next_q is Q_target(s', ·), (B, num_actions)."""
+    return reward + gamma * next_q.amax(dim=1).masked_fill(terminated, 0.0)  # (B,), as reward and terminated are
 
 
 def td_loss(q_taken: torch.Tensor, td_target: torch.Tensor, loss: str) -> torch.Tensor:
@@ -419,21 +416,15 @@ def loss_and_gradient(q_network: QNetwork, target_network: QNetwork, batch: Batc
 
 
 def as_vector(network: nn.Module) -> torch.Tensor:
-    """All parameters as one vector (P,), of which the network's own become views.
-
-    Clipping, Adam and the target update are then one operation each, not one for every layer.
-    """
+    """All parameters as one vector (P,), of which the network's own become views: one operation then changes all."""
     vector = nn.utils.parameters_to_vector(network.parameters()).detach()
     nn.utils.vector_to_parameters(vector, network.parameters())
     return vector
 
 
 def adam_step(vector: torch.Tensor, gradient: torch.Tensor, moments: list[list[torch.Tensor]], lr: float) -> None:
-    """θ ← θ - lr m / (√v + 1e-8), in place: torch.optim.Adam without the class around it, which takes as long again.
-
-    moments: the running means m and v of gradient and squared gradient, and the count of steps that corrects them.
-    """
-    mean, square, steps = moments
+    """θ ← θ - lr m / (√v + 1e-8), in place: torch.optim.Adam without the class around it, which takes as long again."""
+    mean, square, steps = moments  # running means of gradient and its square, and the count of steps that corrects them
     constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
     adam([vector], [gradient], mean, square, [], steps, lr=lr, fused=True, **constants)
 

@@ -142,23 +142,22 @@ def check(args: Args) -> None:
         raise BadInput("--cuda needs a GPU and a PyTorch built for it; this one finds none")
     if args.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
         raise BadInput("--compile needs a C++ compiler, such as g++")
-    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy")):
+    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy"), ("ALE/" in args.env_id, "ale_py")):
         if wanted and not importlib.util.find_spec(package):
-            raise BadInput(f"{package} is missing: pip install {package}")
+            raise BadInput(f"{package} is missing: pip install {package.replace('_', '-')}")
 
 
-def make_env(args: Args, video_folder: Path | None = None, video_name: str = "eval") -> gym.Env:
+def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     try:
-        rendering = {"render_mode": "rgb_array"} if video_folder else {}  # not all environments take the argument
+        rendering = {"render_mode": "rgb_array"} if video else {}  # not all environments take the argument
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **rendering)
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         near = [name for name in difflib.get_close_matches(args.env_id, gym.registry) if name != args.env_id]
         hint = f" Nearest names: {', '.join(near)}." if near else ""
-        hint = " Atari games need ale-py: pip install ale-py" if "ale_py" in str(error) else hint
         raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
     if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", []):
         raise BadInput(f"{args.env_id} draws no pictures, so there is nothing to --capture-video")
@@ -168,9 +167,9 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
         env = gym.wrappers.TransformAction(env, lambda a: a + start, gym.spaces.Discrete(env.action_space.n))
     if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
         env = gym.wrappers.TimeLimit(env, 10_000)
-    if video_folder:
+    if video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        env = gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0, name_prefix=video_name)
+        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, name_prefix=video.name)
     env = gym.wrappers.FlattenObservation(env)  # Discrete becomes one-hot; Tuple and Dict become one vector
     space = env.observation_space
     if not isinstance(space, gym.spaces.Box):
@@ -268,11 +267,8 @@ def linear_schedule(start_e: float, end_e: float, duration: float, t: int) -> fl
 
 
 def td_target(next_q: torch.Tensor, reward: torch.Tensor, terminated: torch.Tensor, gamma: float) -> torch.Tensor:
-    """y = r + γ max_a' Q_target(s', a'), without the second term where s' is terminal.
-
-    next_q is Q_target(s', ·), (B, num_actions); reward, terminated and the result are (B,).
-    """
-    return reward + gamma * next_q.amax(dim=1).masked_fill(terminated, 0.0)
+    """y = r + γ max_a' Q_target(s', a'), or r where s' is terminal. next_q is Q_target(s', ·), (B, num_actions)."""
+    return reward + gamma * next_q.amax(dim=1).masked_fill(terminated, 0.0)  # (B,), as reward and terminated are
 
 
 def td_loss(q_taken: torch.Tensor, td_target: torch.Tensor, loss: str) -> torch.Tensor:
@@ -297,21 +293,15 @@ def loss_and_gradient(q_network: QNetwork, target_network: QNetwork, batch: Batc
 
 
 def as_vector(network: nn.Module) -> torch.Tensor:
-    """All parameters as one vector (P,), of which the network's own become views.
-
-    Clipping, Adam and the target update are then one operation each, not one for every layer.
-    """
+    """All parameters as one vector (P,), of which the network's own become views: one operation then changes all."""
     vector = nn.utils.parameters_to_vector(network.parameters()).detach()
     nn.utils.vector_to_parameters(vector, network.parameters())
     return vector
 
 
 def adam_step(vector: torch.Tensor, gradient: torch.Tensor, moments: list[list[torch.Tensor]], lr: float) -> None:
-    """θ ← θ - lr m / (√v + 1e-8), in place: torch.optim.Adam without the class around it, which takes as long again.
-
-    moments: the running means m and v of gradient and squared gradient, and the count of steps that corrects them.
-    """
-    mean, square, steps = moments
+    """θ ← θ - lr m / (√v + 1e-8), in place: torch.optim.Adam without the class around it, which takes as long again."""
+    mean, square, steps = moments  # running means of gradient and its square, and the count of steps that corrects them
     constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
     adam([vector], [gradient], mean, square, [], steps, lr=lr, fused=True, **constants)
 
@@ -321,17 +311,16 @@ def update_target(target_vector: torch.Tensor, q_vector: torch.Tensor, tau: floa
     target_vector.lerp_(q_vector, tau)
 
 
-def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, video_name: str = "eval"):
-    """Plays eval_episodes greedily, from the same starts every time, in an environment of its own.
+def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple[list[float], dict[str, float]]:
+    """Plays greedily, from the same starts every time, and returns the undiscounted returns and the metrics.
 
-    Returns the list of undiscounted returns, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over
-    visited states s, eval/q_realised that of the discounted return that followed: predicted above realised is
-    overestimation. A truncated episode would have gone on, so its unseen tail counts as γ^n max_a Q(last obs, a),
-    and only the first half of its states counts at all, where n is large. What is left of the tail may hide a part
-    of the difference, but cannot make one up.
+    eval/q_predicted is the mean of max_a Q(s, a) over visited states s, eval/q_realised that of the discounted return
+    that followed: predicted above realised is overestimation. A truncated episode would have gone on, so its unseen
+    tail counts as γ^n max_a Q(last obs, a), and only the first half of its states counts at all, where n is large.
+    What is left of the tail may hide a part of the difference, but cannot make one up.
     """
     returns, predicted, realised = [], [], []
-    with closing(make_env(args, video_folder, video_name)) as env:
+    with closing(make_env(args, video if args.capture_video else None)) as env:
         for episode in range(args.eval_episodes):
             obs, _ = env.reset(seed=args.seed + 1_000_000 if episode == 0 else None)
             max_q, rewards, terminated, truncated = [], [], False, False
@@ -449,9 +438,8 @@ def train(args: Args) -> Path:
         update = torch.compile(loss_and_gradient, fullgraph=True, options={"cpp_wrapper": not args.cuda})
 
     run_dir = make_run_dir(args)
-    video_folder = run_dir / "videos" if args.capture_video else None
     exploration_steps = args.exploration_fraction * args.total_timesteps
-    episodic_return, episodic_length, updates, best_return, start_time = 0.0, 0, 0, -math.inf, time.time()
+    rewards, updates, best_return, start_time = [], 0, -math.inf, time.time()
     with closing(env), open_log(args, run_dir) as log:
         obs, _ = env.reset(seed=args.seed)
         progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
@@ -462,13 +450,12 @@ def train(args: Args) -> Path:
             next_obs, reward, terminated, truncated, _ = env.step(action)
             buffer.add(obs, action, reward, next_obs, terminated)
             obs = next_obs
-            episodic_return += float(reward)
-            episodic_length += 1
+            rewards.append(float(reward))
             if terminated or truncated:
-                log({"charts/episodic_return": episodic_return, "charts/episodic_length": episodic_length}, global_step)
-                progress.set_postfix({"return": episodic_return, "ε": epsilon}, refresh=False)
+                log({"charts/episodic_return": sum(rewards), "charts/episodic_length": len(rewards)}, global_step)
+                progress.set_postfix({"return": sum(rewards), "ε": epsilon}, refresh=False)
                 obs, _ = env.reset()
-                episodic_return, episodic_length = 0.0, 0
+                rewards.clear()
 
             # Learn.
             if global_step > args.learning_starts and global_step % args.train_frequency == 0:
@@ -488,7 +475,7 @@ def train(args: Args) -> Path:
                 metrics |= {"charts/epsilon": epsilon, "charts/SPS": global_step / (time.time() - start_time)}
                 log(metrics, global_step)
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
-                returns, metrics = evaluate(args, q_values, video_folder, f"step-{global_step}")
+                returns, metrics = evaluate(args, q_values, run_dir / "videos" / f"step-{global_step}")
                 log(metrics, global_step)
                 line = "step {:,}: greedy return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
                 progress.write(line.format(global_step, *metrics.values()))
@@ -504,10 +491,9 @@ def train(args: Args) -> Path:
     result |= {"global_step": global_step, "updates": updates, "seconds": seconds, "sps": global_step / seconds}
     (run_dir / "result.part").write_text(json.dumps(result, indent=2))
     os.replace(run_dir / "result.part", run_dir / "result.json")  # last and at once: a run that has it is complete
-    print(
-        f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes, "
-        f"trained {global_step:,} steps in {seconds:.0f} s ({global_step / seconds:,.0f} steps/s), see {run_dir}"
-    )
+    greedy = f"greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes"
+    speed = f"{global_step:,} steps in {seconds:.0f} s ({global_step / seconds:,.0f} steps/s)"
+    print(f"{args.env_id}: {greedy}, trained {speed}, see {run_dir}")
     return run_dir
 
 
@@ -522,8 +508,7 @@ def play(args: Args) -> None:
         fit = f"{args.env_id} with --hidden-sizes {' '.join(map(str, args.hidden_sizes))}"
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise BadInput(f"{args.evaluate} does not hold weights for {fit} ({reason:.200})") from error
-    video_folder = args.evaluate.parent / "videos" if args.capture_video else None
-    returns, _ = evaluate(args, q_network.numpy(), video_folder)
+    returns, _ = evaluate(args, q_network.numpy(), args.evaluate.parent / "videos" / "eval")
     print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
 
 

@@ -121,23 +121,23 @@ def check(args: Args) -> None:
         if value is not None and not least <= value <= most:
             raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
     minari = (args.dataset or "").startswith("minari:")
-    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy"), (minari, "minari")):
+    needed = {"wandb": args.track, "moviepy": args.capture_video, "minari": minari, "ale_py": "ALE/" in args.env_id}
+    for package, wanted in needed.items():
         if wanted and not importlib.util.find_spec(package):
-            raise BadInput(f"{package} is missing: pip install {package}")
+            raise BadInput(f"{package} is missing: pip install {package.replace('_', '-')}")
 
 
-def make_env(args: Args, video_folder: Path | None = None, video_name: str = "eval") -> gym.Env:
+def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     try:
-        rendering = {"render_mode": "rgb_array"} if video_folder else {}  # not all environments take the argument
+        rendering = {"render_mode": "rgb_array"} if video else {}  # not all environments take the argument
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **rendering)
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         near = [name for name in difflib.get_close_matches(args.env_id, gym.registry) if name != args.env_id]
         hint = f" Nearest names: {', '.join(near)}." if near else ""
-        hint = " Atari games need ale-py: pip install ale-py" if "ale_py" in str(error) else hint
         raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
     if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", []):
         raise BadInput(f"{args.env_id} draws no pictures, so there is nothing to --capture-video")
@@ -147,9 +147,9 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
         env = gym.wrappers.TransformAction(env, lambda a: a + start, gym.spaces.Discrete(env.action_space.n))
     if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
         env = gym.wrappers.TimeLimit(env, 10_000)
-    if video_folder:
+    if video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        env = gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0, name_prefix=video_name)
+        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, name_prefix=video.name)
     env = gym.wrappers.FlattenObservation(env)  # Discrete becomes one-hot; Tuple and Dict become one vector
     space = env.observation_space
     if not isinstance(space, gym.spaces.Box):
@@ -323,7 +323,7 @@ def td_target(next_q: np.ndarray, reward: np.ndarray, terminated: np.ndarray, ga
     return reward + gamma * np.where(terminated, 0.0, next_q.max(axis=1))
 
 
-def evaluate(args: Args, q_values: Callable, seed: int, video_folder: Path | None = None):
+def evaluate(args: Args, q_values: Callable, seed: int, video: Path | None = None):
     """Plays eval_episodes greedily, all at the same time, because a regressor takes as long for one state as for many.
 
     Returns the list of undiscounted returns, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over
@@ -331,7 +331,7 @@ def evaluate(args: Args, q_values: Callable, seed: int, video_folder: Path | Non
     overestimation. A truncated episode would have gone on, so its unseen tail counts as γ^n max_a Q(last obs, a),
     and only the first half of its states counts at all, where n is large.
     """
-    envs = [make_env(args, video_folder if k == 0 else None, "final") for k in range(args.eval_episodes)]
+    envs = [make_env(args, video if k == 0 else None) for k in range(args.eval_episodes)]
     obs = np.array([env.reset(seed=seed + k)[0] for k, env in enumerate(envs)])  # (episodes, obs_dim)
     max_q, rewards = [[] for _ in envs], [[] for _ in envs]
     predicted, realised, running = [], [], list(range(len(envs)))
@@ -479,8 +479,8 @@ def train(args: Args) -> Path:
         # The best iteration was chosen by the evaluations above, so it is reported on other episodes.
         finals = {}
         for name, q in (("last", q_values), ("best", best)):
-            video_folder = run_dir / "videos" if args.capture_video and name == "best" else None
-            finals[name] = evaluate(args, q, 2_000_000_000 - 1_000 * args.seed, video_folder)
+            video = run_dir / "videos" / "final" if args.capture_video and name == "best" else None
+            finals[name] = evaluate(args, q, 2_000_000_000 - 1_000 * args.seed, video)
         log({f"eval/{name}_return": one["eval/episodic_return"] for name, (_, one) in finals.items()}, iteration)
 
     seconds = time.time() - start_time

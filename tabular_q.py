@@ -121,14 +121,14 @@ def check(args: Args) -> None:
             raise BadInput(f"{package} is missing: pip install {package}")
 
 
-def make_env(args: Args, video_folder: Path | None = None, video_name: str = "eval") -> gym.Env:
+def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations 0 .. num_states - 1 and actions 0 .. num_actions - 1.
 
     Continuous observations are divided into bins; a dimension x without bounds first becomes arctan(x), which has them
     and puts the finest bins around 0. Raises BadInput if there is no such environment or no table for its spaces.
     """
     try:
-        rendering = {"render_mode": "rgb_array"} if video_folder else {}  # not all environments take the argument
+        rendering = {"render_mode": "rgb_array"} if video else {}  # not all environments take the argument
         env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps, **rendering)
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
@@ -145,9 +145,9 @@ def make_env(args: Args, video_folder: Path | None = None, video_name: str = "ev
         env = gym.wrappers.TransformAction(env, lambda action: action + start, from_zero)
     if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
         env = gym.wrappers.TimeLimit(env, 10_000)
-    if video_folder:
+    if video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        env = gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0, name_prefix=video_name)
+        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, name_prefix=video.name)
 
     space = env.observation_space
     if isinstance(space, gym.spaces.Box) and args.observation_bins ** math.prod(space.shape) <= 10_000_000:
@@ -260,17 +260,16 @@ def reachable(model: Model) -> np.ndarray:
         seen = more
 
 
-def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, video_name: str = "eval"):
-    """Plays eval_episodes greedily, from the same starts every time, in an environment of its own.
+def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple[list[float], dict[str, float]]:
+    """Plays greedily, from the same starts every time, and returns the undiscounted returns and the metrics.
 
-    Returns the list of undiscounted returns, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over
-    visited states s, eval/q_realised that of the discounted return that followed: predicted above realised is
-    overestimation. A truncated episode would have gone on, so its unseen tail counts as γ^n max_a Q(last obs, a),
-    and only the first half of its states counts at all, where n is large. What is left of the tail may hide a part
-    of the difference, but cannot make one up.
+    eval/q_predicted is the mean of max_a Q(s, a) over visited states s, eval/q_realised that of the discounted return
+    that followed: predicted above realised is overestimation. A truncated episode would have gone on, so its unseen
+    tail counts as γ^n max_a Q(last obs, a), and only the first half of its states counts at all, where n is large.
+    What is left of the tail may hide a part of the difference, but cannot make one up.
     """
     returns, predicted, realised = [], [], []
-    with closing(make_env(args, video_folder, video_name)) as env:
+    with closing(make_env(args, video if args.capture_video else None)) as env:
         for episode in range(args.eval_episodes):
             obs, _ = env.reset(seed=args.seed + 1_000_000 if episode == 0 else None)
             max_q, rewards, terminated, truncated = [], [], False, False
@@ -402,7 +401,6 @@ def train(args: Args) -> Path:
         optimal_return = expected_return(model, exact_q.argmax(axis=1), limit)
 
     run_dir = make_run_dir(args)
-    video_folder = run_dir / "videos" if args.capture_video else None
     exploration_steps = args.exploration_fraction * args.total_timesteps
     episodic_return, episodic_length, best_return, start_time = 0.0, 0, -math.inf, time.time()
     ended: list[tuple[float, int]] = []  # (return, length) of the episodes since the last report
@@ -444,7 +442,7 @@ def train(args: Args) -> Path:
                 ended = []
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
                 learned = np.mean([q_a, q_b], axis=0)  # (S, A)
-                returns, metrics = evaluate(args, learned.__getitem__, video_folder, f"step-{global_step}")
+                returns, metrics = evaluate(args, learned.__getitem__, run_dir / "videos" / f"step-{global_step}")
                 line = "step {:,}: greedy return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
                 line = line.format(global_step, *metrics.values())
                 sps = global_step / (time.time() - start_time)
@@ -485,8 +483,7 @@ def play(args: Args) -> None:
         raise BadInput(f"{args.evaluate} does not hold a table: {str(error).splitlines()[0]}") from error
     if not isinstance(q, np.ndarray) or q.shape != shape or q.dtype != np.float64:
         raise BadInput(f"{args.evaluate} does not hold a table of {shape[0]} states and {shape[1]} actions")
-    video_folder = args.evaluate.parent / "videos" if args.capture_video else None
-    returns, _ = evaluate(args, q.__getitem__, video_folder)
+    returns, _ = evaluate(args, q.__getitem__, args.evaluate.parent / "videos" / "eval")
     print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
 
 

@@ -303,9 +303,9 @@ def test_later_collections_follow_what_was_learned(args, monkeypatch):
 def test_best_is_chosen_on_other_episodes_than_it_is_reported_on(args, monkeypatch):
     seeds, evaluate = [], fqi.evaluate
 
-    def fake(args, q_values, seed, video_folder=None):
+    def fake(args, q_values, seed, video=None):
         seeds.append(seed)
-        returns, metrics = evaluate(args, q_values, seed, video_folder)
+        returns, metrics = evaluate(args, q_values, seed, video)
         return returns, metrics | {"eval/episodic_return": [1.0, 9.0, 3.0, 4.0, 5.0][len(seeds) - 1]}
 
     monkeypatch.setattr(fqi, "evaluate", fake)

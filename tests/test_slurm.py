@@ -30,8 +30,8 @@ def cluster(tmp_path_factory):
 
 
 def launch(folder, *arguments) -> subprocess.Popen:
-    own = ("--launcher", "slurm", "--slurm.poll", 1, "--slurm.memory", "200M", "--slurm.sbatch=--nodes=1 --comment=ours")
-    own += ("--scripts", "fake.py", *arguments)
+    own = ("--launcher", "slurm", "--slurm.poll", 1, "--slurm.memory", "200M", "--scripts", "fake.py")
+    own += ("--slurm.sbatch=--nodes=1 --comment=ours", *arguments)
     command = [sys.executable, "-m", "benchmark", "run", *map(str, own)]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
