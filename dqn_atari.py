@@ -574,7 +574,7 @@ def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
                 run.log(metrics | {"global_step": global_step})
             for name, value in metrics.items():
                 if not math.isfinite(value):
-                    raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
+                    raise FloatingPointError(f"{name} is {value} at step {global_step:,} (lower --learning-rate?)")
 
         try:
             write(file_version="brain.Event:2")  # by which TensorBoard knows its files

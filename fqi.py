@@ -131,15 +131,18 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     try:
-        rendering = {"render_mode": "rgb_array"} if video else {}  # not all environments take the argument
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **rendering)
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps)
+        if args.capture_video and "rgb_array" in env.metadata.get("render_modes", []):
+            env = gym.make(env_id, max_episode_steps=args.max_episode_steps, render_mode="rgb_array")
+            env.reset()
+            env.render()  # what is missing for it is missed here, not after hours at the first evaluation
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
-        near = [name for name in difflib.get_close_matches(args.env_id, gym.registry) if name != args.env_id]
-        hint = f" Nearest names: {', '.join(near)}." if near else ""
+        near = difflib.get_close_matches(args.env_id, gym.registry)
+        hint = f" Nearest names: {', '.join(near)}." if near and isinstance(error, gym.error.UnregisteredEnv) else ""
         raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
-    if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", []):
+    if args.capture_video and env.render_mode != "rgb_array":
         raise BadInput(f"{args.env_id} draws no pictures, so there is nothing to --capture-video")
     if not isinstance(env.action_space, gym.spaces.Discrete):
         raise BadInput(f"{args.env_id} has actions {env.action_space}; supported are Discrete and Box of shape (1,)")
@@ -415,7 +418,7 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
                 run.log(metrics | {"global_step": global_step})
             for name, value in metrics.items():
                 if not math.isfinite(value):
-                    raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
+                    raise FloatingPointError(f"{name} is {value} at step {global_step:,} (lower --learning-rate?)")
 
         try:
             yield log

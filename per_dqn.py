@@ -70,7 +70,7 @@ class Args:
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
     """offline runs are uploaded later with `wandb sync` (default: WANDB_MODE, else online)"""
     capture_video: bool = False
-    """record the first episode of every evaluation as mp4"""
+    """record the first episode of every evaluation as mp4, in videos/ beside the weights"""
     save_model: bool = False
     """keep the final weights (model.pt) and the best evaluated ones (best_model.pt)"""
     evaluate: Path | None = None
@@ -163,15 +163,18 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     try:
-        rendering = {"render_mode": "rgb_array"} if video else {}  # not all environments take the argument
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **rendering)
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps)
+        if args.capture_video and "rgb_array" in env.metadata.get("render_modes", []):
+            env = gym.make(env_id, max_episode_steps=args.max_episode_steps, render_mode="rgb_array")
+            env.reset()
+            env.render()  # what is missing for it is missed here, not after hours at the first evaluation
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
-        near = [name for name in difflib.get_close_matches(args.env_id, gym.registry) if name != args.env_id]
-        hint = f" Nearest names: {', '.join(near)}." if near else ""
+        near = difflib.get_close_matches(args.env_id, gym.registry)
+        hint = f" Nearest names: {', '.join(near)}." if near and isinstance(error, gym.error.UnregisteredEnv) else ""
         raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
-    if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", []):
+    if args.capture_video and env.render_mode != "rgb_array":
         raise BadInput(f"{args.env_id} draws no pictures, so there is nothing to --capture-video")
     if not isinstance(env.action_space, gym.spaces.Discrete):
         raise BadInput(f"{args.env_id} has actions {env.action_space}; supported are Discrete and Box of shape (1,)")
@@ -394,12 +397,11 @@ def update_target(target_vector: torch.Tensor, q_vector: torch.Tensor, tau: floa
 
 
 def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple[list[float], dict[str, float]]:
-    """Plays greedily, from the same starts every time, and returns the undiscounted returns and the metrics.
+    """Plays greedily, with the same seed every time, and returns the undiscounted returns and the metrics.
 
     eval/q_predicted is the mean of max_a Q(s, a) over visited states s, eval/q_realised that of the discounted return
     that followed: predicted above realised is overestimation. A truncated episode would have gone on, so its unseen
     tail counts as γ^n max_a Q(last obs, a), and only the first half of its states counts at all, where n is large.
-    What is left of the tail may hide a part of the difference, but cannot make one up.
     """
     returns, predicted, realised = [], [], []
     with closing(make_env(args, video if args.capture_video else None)) as env:
@@ -479,7 +481,7 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
                 run.log(metrics | {"global_step": global_step})
             for name, value in metrics.items():
                 if not math.isfinite(value):
-                    raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
+                    raise FloatingPointError(f"{name} is {value} at step {global_step:,} (lower --learning-rate?)")
 
         try:
             yield log
@@ -490,10 +492,11 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Writes a state_dict. Raises OSError."""
+    """Writes a state_dict, in place of an older one only when it is whole. Raises OSError."""
     content = io.BytesIO()  # writing to the file itself, torch would hide the OSError of a full disk
     torch.save(network.state_dict(), content)
-    path.write_bytes(content.getvalue())
+    path.with_suffix(".part").write_bytes(content.getvalue())
+    os.replace(path.with_suffix(".part"), path)
 
 
 def train(args: Args) -> Path:
@@ -517,13 +520,16 @@ def train(args: Args) -> Path:
     q_values = q_network.numpy()
     update = loss_and_gradient
     if args.compile:
+        torch.compiler.reset()  # forgets other runs of this process, which without guards would be taken for this one
         torch._dynamo.config.trace_autograd_ops = True  # the backward pass too goes into the graph
-        update = torch.compile(loss_and_gradient, fullgraph=True, options={"cpp_wrapper": not args.cuda})
+        # No guards: within a run nothing changes that they look at, they take time, and Ctrl-C gets lost in them.
+        options = {"cpp_wrapper": not args.cuda, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        update = torch.compile(loss_and_gradient, fullgraph=True, options=options)
 
     run_dir = make_run_dir(args)
     exploration_steps = args.exploration_fraction * args.total_timesteps
-    rewards, updates, best_return, start_time = [], 0, -math.inf, time.time()
     with closing(env), open_log(args, run_dir) as log:
+        rewards, updates, best_return, start_time = [], 0, -math.inf, time.time()
         obs, _ = env.reset(seed=args.seed)
         progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
         for global_step in progress:

@@ -128,21 +128,23 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
     and puts the finest bins around 0. Raises BadInput if there is no such environment or no table for its spaces.
     """
     try:
-        rendering = {"render_mode": "rgb_array"} if video else {}  # not all environments take the argument
-        env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps, **rendering)
+        env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps)
+        if args.capture_video and "rgb_array" in env.metadata.get("render_modes", []):
+            env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps, render_mode="rgb_array")
+            env.reset()
+            env.render()  # what is missing for it is missed here, not after hours at the first evaluation
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
-        near = [name for name in difflib.get_close_matches(args.env_id, gym.registry) if name != args.env_id]
-        hint = f" Nearest names: {', '.join(near)}." if near else ""
+        near = difflib.get_close_matches(args.env_id, gym.registry)
+        hint = f" Nearest names: {', '.join(near)}." if near and isinstance(error, gym.error.UnregisteredEnv) else ""
         raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
-    if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", []):
+    if args.capture_video and env.render_mode != "rgb_array":
         raise BadInput(f"{args.env_id} draws no pictures, so there is nothing to --capture-video")
     if not isinstance(env.action_space, gym.spaces.Discrete):
         raise BadInput(f"{args.env_id} has actions {env.action_space}; supported are Discrete and Box of shape (1,)")
     if start := int(env.action_space.start):
-        from_zero = gym.spaces.Discrete(env.action_space.n)
-        env = gym.wrappers.TransformAction(env, lambda action: action + start, from_zero)
+        env = gym.wrappers.TransformAction(env, lambda a: a + start, gym.spaces.Discrete(env.action_space.n))
     if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
         env = gym.wrappers.TimeLimit(env, 10_000)
     if video:
@@ -261,12 +263,11 @@ def reachable(model: Model) -> np.ndarray:
 
 
 def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple[list[float], dict[str, float]]:
-    """Plays greedily, from the same starts every time, and returns the undiscounted returns and the metrics.
+    """Plays greedily, with the same seed every time, and returns the undiscounted returns and the metrics.
 
     eval/q_predicted is the mean of max_a Q(s, a) over visited states s, eval/q_realised that of the discounted return
     that followed: predicted above realised is overestimation. A truncated episode would have gone on, so its unseen
     tail counts as γ^n max_a Q(last obs, a), and only the first half of its states counts at all, where n is large.
-    What is left of the tail may hide a part of the difference, but cannot make one up.
     """
     returns, predicted, realised = [], [], []
     with closing(make_env(args, video if args.capture_video else None)) as env:
@@ -346,7 +347,7 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
                 run.log(metrics | {"global_step": global_step})
             for name, value in metrics.items():
                 if not math.isfinite(value):
-                    raise FloatingPointError(f"{name} is {value} at step {global_step:,}: try a lower --learning-rate")
+                    raise FloatingPointError(f"{name} is {value} at step {global_step:,} (lower --learning-rate?)")
 
         try:
             yield log

@@ -15,6 +15,7 @@ import pytest
 import torch
 import wandb
 from conftest import ROOT, scalars, train
+from gymnasium.envs.classic_control import CartPoleEnv
 
 import dqn
 from benchmark.ladder import DQN_FAMILY, HERE
@@ -124,6 +125,20 @@ def test_missing_packages_say_what_to_install(main, monkeypatch):
     }.items():
         code, _, err = main(arguments)
         assert code == 2 and package in err and err.count("\n") == 1
+        assert "Nearest" not in err, "the name is right"
+
+
+def test_what_drawing_lacks_is_said_before_training(main, tmp_path, monkeypatch):
+    class NoArgument(CartPoleEnv):
+        def __init__(self):
+            super().__init__()
+
+    dqn.gym.register("NoArgument-v0", NoArgument)
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    for env_id, said in {"CartPole-v1": "gymnasium[classic-control]", "NoArgument-v0": "render_mode"}.items():
+        code, _, err = main(f"--env-id {env_id} --capture-video")
+        assert code == 2 and said in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [], "no run folder"
 
 
 def test_weights_that_do_not_fit(main, small, tmp_path):
@@ -292,3 +307,4 @@ def test_full_disk_while_weights_are_saved(main, tmp_path):
     assert code == 1 and err.startswith("error: ") and "File too large" in err and err.count("\n") == 1
     (run_dir,) = (tmp_path / "runs").iterdir()
     assert not (run_dir / "result.json").exists() and scalars(run_dir)["eval/episodic_return"]
+    assert not list(run_dir.glob("*.pt")), "no weights are half written"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import train
+from conftest import scalars, train
 from scipy.stats import chisquare
 
 import double_dqn
@@ -353,6 +353,17 @@ def test_compiled_update_equals_the_eager_one(script):
     compiled = torch.compile(script.loss_and_gradient, fullgraph=True)(*networks, script.Batch(*rows), args)
     for a, b in zip(eager, compiled, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_compiled_runs_of_one_process_keep_their_own_arguments(small):
+    """They have no guards, so the second would go on with what was compiled for the first one's γ."""
+    q = {}
+    for gamma, compiled in ((0.0, False), (0.0, True), (0.9, False), (0.9, True)):
+        args = small(gamma=gamma, compile=compiled, target_network_frequency=4, learning_rate=0.05, end_e=1.0)
+        q[gamma, compiled] = scalars(train(args))["losses/q_values"][-1][1]
+    assert q[0.0, True] == pytest.approx(q[0.0, False], rel=0.01)
+    assert q[0.9, True] == pytest.approx(q[0.9, False], rel=0.01)
+    assert abs(q[0.9, False] - q[0.0, False]) > 0.1
 
 
 def test_dqn_overestimates_where_double_does_not():
