@@ -150,18 +150,19 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     try:
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps)
-        if args.capture_video and "rgb_array" in env.metadata.get("render_modes", []):
-            env = gym.make(env_id, max_episode_steps=args.max_episode_steps, render_mode="rgb_array")
-            env.reset()
-            env.render()  # what is missing for it is missed here, not after hours at the first evaluation
+        rendering = {"render_mode": "rgb_array"} if video else {}  # not all environments take the argument
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **rendering)
+        if args.capture_video and not video and "rgb_array" in env.metadata.get("render_modes", []):
+            with closing(gym.make(env_id, render_mode="rgb_array")) as drawn:
+                drawn.reset()
+                drawn.render()  # what is missing for it is missed here, not after hours at the first evaluation
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         near = difflib.get_close_matches(args.env_id, gym.registry)
         hint = f" Nearest names: {', '.join(near)}." if near and isinstance(error, gym.error.UnregisteredEnv) else ""
         raise BadInput(f"cannot make {args.env_id}: {error}{hint}") from error
-    if args.capture_video and env.render_mode != "rgb_array":
+    if args.capture_video and "rgb_array" not in env.metadata.get("render_modes", []):
         raise BadInput(f"{args.env_id} draws no pictures, so there is nothing to --capture-video")
     if not isinstance(env.action_space, gym.spaces.Discrete):
         raise BadInput(f"{args.env_id} has actions {env.action_space}; supported are Discrete and Box of shape (1,)")
