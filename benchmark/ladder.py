@@ -35,33 +35,33 @@ LADDER = (
     Rung(
         "tabular_q.py",
         "Q-learning in a table, against exact Q*",
-        differs=("imports", "Args", "check", "make_env", "td_target", "train", "play"),
+        differs=("imports", "Args", "check", "make_env", "td_target", "train", "make_run_dir", "play"),
     ),
     Rung(
         "fqi.py",
         "Q-learning as a sequence of regressions on a fixed data set",
-        differs=("imports", "Args", "check", "td_target", "evaluate", "train", "main"),
+        differs=("imports", "Args", "check", "td_target", "evaluate", "train", "make_run_dir", "write_result", "main"),
     ),
     Rung("dqn.py", "a network for Q, a replay buffer, a target network"),
     Rung(
         "double_dqn.py",
         "one network chooses the action, the other one values it",
         parent="dqn.py",
-        differs=("td_target", "loss_and_gradient"),
+        differs=("td_target", "backpropagate"),
         most_lines=15,
     ),
     Rung(
         "dueling_dqn.py",
         "the network says separately how good the state is and how much better each action",
         parent="dqn.py",
-        differs=("QNetwork", "check"),
+        differs=("QNetwork",),
         most_lines=30,
     ),
     Rung(
         "per_dqn.py",
         "learn more often from what surprised more",
         parent="dqn.py",
-        differs=("Args", "check", "Batch", "SumTree", "ReplayBuffer", "loss_and_gradient", "train"),
+        differs=("Args", "Batch", "SumTree", "ReplayBuffer", "backpropagate", "train"),
         most_lines=110,
     ),
     Rung(

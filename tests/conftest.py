@@ -15,7 +15,7 @@ import dqn
 from benchmark.ladder import DQN_FAMILY
 from benchmark.runs import ROOT, read_scalars
 
-__all__ = ["ROOT", "Counter", "Spaces", "scalars", "train"]
+__all__ = ["ROOT", "Counter", "Spaces", "gradient", "linear_network", "scalars", "train"]
 
 
 class Counter(gym.Env):
@@ -150,6 +150,18 @@ def spy(monkeypatch):
         return calls
 
     return install
+
+
+def linear_network(script, weight, bias):
+    """Q(s, ·) = weight * s + bias of a single number s, two actions, as a script's own QNetwork."""
+    network = script.QNetwork(1, 2, script.Args(hidden_sizes=()))
+    network.load_state_dict({"0.weight": torch.tensor(weight).reshape(2, 1), "0.bias": torch.tensor(bias)})
+    return network
+
+
+def gradient(network) -> torch.Tensor:
+    """The gradient by all parameters, (P,), as loss.backward() left it."""
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
 
 
 def train(args) -> Path:

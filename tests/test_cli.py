@@ -30,13 +30,13 @@ def main(call_main):
 
 
 BAD = {
-    "--env-id CartPol-v1": "CartPole-v1",
-    "--env-id cartpole-v1": "CartPole-v1",
+    "--env-id CartPol-v1": "Did you mean: `CartPole`?",
+    "--env-id cartpole-v1": "Did you mean: `CartPole`?",
     "--env-id CartPole-v9": "CartPole",
     "--env-id Taxi-v3": "Taxi-v4",
     "--env-id nonsense": "nonsense",
     "--env-id no_such_module:Env-v0": "no_such_module",
-    "--env-id ALE/Pongg-v5": "Pong",
+    "--env-id ALE/Pongg-v5": "Did you mean: `Pong`?",
     "--env-id BipedalWalker-v3": "Box of shape (1,)",
     "--batch-size 20000 --buffer-size 10000": "--batch-size must be between 1 and 10000, not 20000",
     "--total-timesteps 500 --learning-starts 500": "--learning-starts must be between 0 and 496, not 500",
@@ -60,7 +60,7 @@ BAD = {
     "--eval-episodes 0": "--eval-episodes",
     "--seed -1": "--seed",
     "--seed 99999999999999999999": "--seed must be between 0 and 2147483648, not 99999999999999999999",
-    "--env-id Counter-v0 --capture-video": "Counter-v0 draws no pictures",
+    "--env-id Counter-v0 --capture-video": "Counter-v0: it draws no pictures",
     "--hidden-sizes 0": "--hidden-sizes",
     "--max-episode-steps 0": "--max-episode-steps",
     "--env-id Pendulum-v1 --action-bins 1": "--action-bins",
@@ -125,7 +125,7 @@ def test_missing_packages_say_what_to_install(main, monkeypatch):
     }.items():
         code, _, err = main(arguments)
         assert code == 2 and package in err and err.count("\n") == 1
-        assert "Nearest" not in err, "the name is right"
+        assert "Did you mean" not in err, "the name is right"
 
 
 def test_what_drawing_lacks_is_said_before_training(main, tmp_path, monkeypatch):
@@ -198,7 +198,7 @@ def test_last_line_says_how_it_went(main):
 
 
 def test_divergence_stops_the_run(main, tmp_path):
-    code, _, err = main(" ".join(SMALL) + " --learning-rate 1e30 --max-grad-norm inf --loss mse")
+    code, _, err = main(" ".join(SMALL) + " --learning-rate 1e30 --loss mse")
     assert code == 1
     assert err.startswith("error: losses/") and "nan" in err and "--learning-rate" in err and err.count("\n") == 1
     (run_dir,) = (tmp_path / "runs").iterdir()

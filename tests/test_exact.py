@@ -92,11 +92,12 @@ def test_learned_q_is_the_optimal_q(tmp_path, spy, env_id, bound, flags):
     }
     fixed = {"hidden_sizes": (64,), "loss": "mse", "gamma": GAMMA, "anneal_lr": True, "buffer_size": 100_000}
     fixed |= {"learning_starts": 500, "tau": 1.0, "max_episode_steps": 100, "eval_frequency": 10**6, "eval_episodes": 1}
-    run_dir = train(dqn.Args(env_id=env_id, save_model=True, runs_dir=tmp_path, **fixed | defaults | flags))
+    args = dqn.Args(env_id=env_id, save_model=True, runs_dir=tmp_path, **fixed | defaults | flags)
+    run_dir = train(args)
 
     model = gym.make(env_id).unwrapped.P
     exact = optimal_q(model)
-    network = dqn.QNetwork(*exact.shape, (64,))
+    network = dqn.QNetwork(*exact.shape, args)
     network.load_state_dict(torch.load(run_dir / "model.pt", weights_only=True))
     learned = network(torch.eye(len(model))).detach().numpy()
     buffer = buffers[0][1]

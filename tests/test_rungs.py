@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import scalars, train
+from conftest import gradient, linear_network, scalars, train
 from scipy.stats import chisquare
 
 import double_dqn
@@ -12,13 +12,6 @@ import dueling_dqn
 import per_dqn
 
 CPU = torch.device("cpu")
-
-
-def linear_network(script, weight, bias):
-    """Q(s, ·) = weight * s + bias for a single number s, two actions."""
-    network = script.QNetwork(obs_dim=1, num_actions=2, hidden_sizes=())
-    network.load_state_dict({"0.weight": torch.tensor(weight).reshape(2, 1), "0.bias": torch.tensor(bias)})
-    return network
 
 
 # Double DQN
@@ -44,21 +37,31 @@ def test_double_chooses_with_the_online_network_at_next_obs():
     )
     rows = ([[0.0]], [0], [1.0], [[1.0]], [False])
     batch = double_dqn.Batch(*map(torch.tensor, rows))
-    args = double_dqn.Args(gamma=0.5, loss="mse", max_grad_norm=float("inf"))
-    loss, q_taken, gradient = double_dqn.loss_and_gradient(online, target, batch, args)
+    loss, q_taken = double_dqn.backpropagate(online, target, batch, double_dqn.Args(gamma=0.5, loss="mse"))
     assert q_taken.tolist() == [3.0]
     assert loss.item() == (3 - (1 + 0.5 * 5)) ** 2
-    assert gradient.tolist() == [0, 0, 2 * (3 - (1 + 0.5 * 5)), 0], "none through the choice or the target"
+    assert gradient(online).tolist() == [0, 0, 2 * (3 - (1 + 0.5 * 5)), 0], "none through the choice or the target"
+    assert all(parameter.grad is None for parameter in target.parameters())
 
 
 # Dueling DQN
 
 
 def dueling_network():
-    """Two units h = relu(s), relu(-s) + 1; V = 2 h_0 + 1; A = (3 h_1, -h_1 + 2, 1)."""
-    network = dueling_dqn.QNetwork(obs_dim=1, num_actions=3, hidden_sizes=(2,))
-    state = {"0.weight": [[1.0], [-1.0]], "0.bias": [0.0, 1.0]}
-    state |= {"1.weight": [[2.0, 0.0], [0.0, 3.0], [0.0, -1.0], [0.0, 0.0]], "1.bias": [1.0, 0.0, 2.0, 1.0]}
+    """Shared h = relu(s), relu(-s) + 1; V = 2 relu(h_0) + 1; A = (3 u, -u + 2, 1) with u = relu(h_1)."""
+    network = dueling_dqn.QNetwork(1, 3, dueling_dqn.Args(hidden_sizes=(2, 2)))
+    state = {
+        "shared.0.weight": [[1.0], [-1.0]],
+        "shared.0.bias": [0.0, 1.0],
+        "value.0.weight": [[1.0, 0.0]],
+        "value.0.bias": [0.0],
+        "value.2.weight": [[2.0]],
+        "value.2.bias": [1.0],
+        "advantage.0.weight": [[0.0, 1.0]],
+        "advantage.0.bias": [0.0],
+        "advantage.2.weight": [[3.0], [-1.0], [0.0]],
+        "advantage.2.bias": [0.0, 2.0, 1.0],
+    }
     network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
     return network
 
@@ -77,39 +80,52 @@ def test_dueling_mean_over_actions_is_the_value():
 
 def test_dueling_of_one_state_does_not_depend_on_its_batch():
     torch.manual_seed(0)
-    network, obs = dueling_dqn.QNetwork(4, 3, (8, 6)), torch.randn(5, 4)
+    network, obs = dueling_dqn.QNetwork(4, 3, dueling_dqn.Args(hidden_sizes=(8, 6))), torch.randn(5, 4)
     alone = torch.cat([network(row.unsqueeze(0)) for row in obs])
     assert torch.allclose(network(obs), alone, atol=1e-6)
     assert not torch.allclose(alone[0], alone[1], atol=1e-2), "the states differ"
 
 
-def test_dueling_streams_have_their_own_units(small, spy):
-    """After 50 updates, what joins one stream's output to the other one's units is still 0, and nothing else is."""
-    networks = spy("QNetwork", dueling_dqn)
-    train(small(dueling_dqn, hidden_sizes=(16, 7)))
-    weight = networks[0][1][-1].weight
-    assert weight.shape == (1 + 2, 7)
-    assert (weight[0, 3:] == 0).all() and (weight[1:, :3] == 0).all()
-    assert (weight[0, :3] != 0).all() and (weight[1:, 3:] != 0).all()
+def test_dueling_streams_share_what_is_before_them_and_nothing_else():
+    """Q's mean over actions, which is V, has no gradient in the advantage stream, and a difference of two Q none in
+    the value stream; both have one in the shared layer."""
+    network, obs = dueling_network(), torch.tensor([[0.5]])
+    for loss, stream, other in (
+        (network(obs).mean(), network.value, network.advantage),
+        (network(obs)[0, 0] - network(obs)[0, 1], network.advantage, network.value),
+    ):
+        network.zero_grad()
+        loss.backward()
+        assert gradient(other).abs().max() < 1e-6 < gradient(stream).abs().max()
+        assert gradient(network.shared).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("hidden_sizes", "units"), [((64, 64), 32), ((7,), 4), ((5, 1), 1)])
+def test_dueling_streams_share_out_the_last_hidden_layer(hidden_sizes, units):
+    network = dueling_dqn.QNetwork(4, 2, dueling_dqn.Args(hidden_sizes=hidden_sizes))
+    assert network.value[0].out_features == network.advantage[0].out_features == units
+    assert (network.value[-1].out_features, network.advantage[-1].out_features) == (1, 2)
+    assert sum(isinstance(layer, torch.nn.Linear) for layer in network.shared) == len(hidden_sizes) - 1
 
 
 @pytest.mark.parametrize("hidden_sizes", [(2,), (7,), (32, 15)])
 def test_dueling_numpy_network_is_the_torch_network(hidden_sizes):
-    network = dueling_dqn.QNetwork(obs_dim=6, num_actions=3, hidden_sizes=hidden_sizes)
-    vector = dueling_dqn.as_vector(network)
-    q_values = network.numpy()
+    network = dueling_dqn.QNetwork(6, 3, dueling_dqn.Args(hidden_sizes=hidden_sizes))
+    q_values = network.as_numpy_function()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
     for _ in range(3):
         obs = torch.randn(6)
         q = network(obs.unsqueeze(0))
         assert q_values(obs.numpy()) == pytest.approx(q.detach().numpy()[0], abs=1e-5)
-        gradients = torch.autograd.grad(q.square().sum(), list(network.parameters()))
-        vector -= 0.1 * torch.cat([g.flatten() for g in gradients])  # an update: the NumPy side must follow it
+        optimizer.zero_grad()
+        q.square().sum().backward()
+        optimizer.step()  # the NumPy side must follow it
 
 
-@pytest.mark.parametrize("hidden_sizes", [(), (64, 1)])
-def test_dueling_needs_a_unit_for_each_stream(hidden_sizes):
-    with pytest.raises(dueling_dqn.BadInput, match="--hidden-sizes must be at least 2"):
-        dueling_dqn.check(dueling_dqn.Args(hidden_sizes=hidden_sizes))
+def test_dueling_needs_a_layer_for_the_streams(small):
+    with pytest.raises(dueling_dqn.BadInput, match="--hidden-sizes must have a layer"):
+        train(small(dueling_dqn, hidden_sizes=()))
+    assert not (small().runs_dir).exists(), "no run folder"
 
 
 # Prioritized replay: the sum tree
@@ -263,21 +279,23 @@ def test_equal_errors_still_have_different_ranks():
 # Prioritized replay: the update
 
 
-def weighted(weight, loss="mse", max_grad_norm=float("inf")):
-    """One update of Q(0, 0) = 3 and Q(0, 1) = 4, which are biases, towards the rewards 1 and 10 of terminal steps."""
+def weighted(weight, loss="mse"):
+    """Of Q(0, 0) = 3 and Q(0, 1) = 4, which are biases, and the rewards 1 and 10 of terminal steps: what is returned,
+    and the gradient by the two weights and the two biases."""
     online = linear_network(per_dqn, [0.0, 0.0], [3.0, 4.0])
     rows = ([[0.0], [0.0]], [0, 1], [1.0, 10.0], [[1.0], [1.0]], [True, True], weight)
-    args = per_dqn.Args(loss=loss, max_grad_norm=max_grad_norm)
-    return per_dqn.loss_and_gradient(online, online, per_dqn.Batch(*map(torch.tensor, rows)), args)
+    batch = per_dqn.Batch(*map(torch.tensor, rows))
+    returned = per_dqn.backpropagate(online, online, batch, per_dqn.Args(loss=loss))
+    return *returned, gradient(online)
 
 
 def test_weights_scale_each_transitions_loss():
     """Errors 1 - 3 = -2 and 10 - 4 = 6: loss (w_0 4 + w_1 36) / 2, gradient w_i 2 (Q - y) / 2. With w inside the square
     it would be w² in place of w, and with w on the mean the two parts would not keep their own."""
-    loss, q_taken, td_error, gradient = weighted([1.0, 0.25])
+    loss, q_taken, td_error, both = weighted([1.0, 0.25])
     assert loss.item() == (1 * 4 + 0.25 * 36) / 2
     assert q_taken.tolist() == [3.0, 4.0] and td_error.tolist() == [-2.0, 6.0]
-    assert gradient.tolist() == [0, 0, 1 * 2, 0.25 * -6]
+    assert both.tolist() == [0, 0, 1 * 2, 0.25 * -6]
     assert weighted([1.0, 1.0])[3].tolist() == [0, 0, 2, -6]
     assert per_dqn.td_loss(torch.zeros(3), torch.ones(3), "mse").shape == (3,), "per transition, before weighting"
 
@@ -286,7 +304,7 @@ def test_priorities_do_not_depend_on_weights_or_loss():
     """What becomes the priority is δ itself, whatever β made of the weights, and whatever the loss is."""
     for weight in ([1.0, 1.0], [1.0, 0.01]):
         for loss in ("mse", "huber"):
-            assert weighted(weight, loss, max_grad_norm=0.1)[2].tolist() == [-2.0, 6.0]
+            assert weighted(weight, loss)[2].tolist() == [-2.0, 6.0]
 
 
 def test_weights_change_the_gradient_of_a_drawn_batch():
@@ -296,9 +314,9 @@ def test_weights_change_the_gradient_of_a_drawn_batch():
     buffer.action[:], buffer.reward[:], buffer.terminated[:] = [0, 1], [3.0 + 1, 4.0 + 1], True
     batch, i = buffer.sample(4, 1.0, np.random.default_rng(0), CPU)
     assert i.tolist() == [0, 1, 1, 1]
-    online, args = linear_network(per_dqn, [0.0, 0.0], [3.0, 4.0]), per_dqn.Args(loss="mse", max_grad_norm=float("inf"))
-    *_, gradient = per_dqn.loss_and_gradient(online, online, batch, args)
-    assert gradient[2:].tolist() == pytest.approx([1 * -2 / 4, 3 * (1 / 3) * -2 / 4]), "as if drawn uniformly"
+    online = linear_network(per_dqn, [0.0, 0.0], [3.0, 4.0])
+    per_dqn.backpropagate(online, online, batch, per_dqn.Args(loss="mse"))
+    assert gradient(online)[2:].tolist() == pytest.approx([1 * -2 / 4, 3 * (1 / 3) * -2 / 4]), "as if drawn uniformly"
 
 
 def test_beta_is_annealed_to_one(small, monkeypatch):
@@ -319,7 +337,7 @@ def test_beta_is_annealed_to_one(small, monkeypatch):
 
 @pytest.mark.parametrize("priority", ["proportional", "rank"])
 def test_loop_updates_the_priorities_of_what_it_drew(small, spy, monkeypatch, priority):
-    updates, calls, update = spy("loss_and_gradient", per_dqn), [], per_dqn.ReplayBuffer.update_priorities
+    updates, calls, update = spy("backpropagate", per_dqn), [], per_dqn.ReplayBuffer.update_priorities
 
     def record(self, i, td_error):
         calls.append((self.obs[i], td_error))
@@ -328,7 +346,7 @@ def test_loop_updates_the_priorities_of_what_it_drew(small, spy, monkeypatch, pr
     monkeypatch.setattr(per_dqn.ReplayBuffer, "update_priorities", record)
     train(small(per_dqn, priority=priority))
     assert len(calls) == len(updates) == 50
-    for (obs, td_error), ((_, _, batch, _), (_, _, returned, _)) in zip(calls, updates, strict=True):
+    for (obs, td_error), ((_, _, batch, _), (_, _, returned)) in zip(calls, updates, strict=True):
         assert (obs == batch.obs.numpy()).all() and (td_error == returned.numpy()).all()
 
 
@@ -337,22 +355,24 @@ def test_loop_updates_the_priorities_of_what_it_drew(small, spy, monkeypatch, pr
 
 def test_without_priorities_it_is_uniform_replay(small, spy):
     """α = 0: all weights 1, and the error of every transition counts alike."""
-    updates = spy("loss_and_gradient", per_dqn)
+    updates = spy("backpropagate", per_dqn)
     train(small(per_dqn, prioritized_replay_alpha=0.0))
     assert all((batch.weight == 1).all() for (_, _, batch, _), _ in updates)
 
 
-def test_compiled_update_equals_the_eager_one(script):
+def test_compiled_gradient_equals_the_eager_one(script):
     torch.manual_seed(0)
-    torch._dynamo.config.trace_autograd_ops = True
-    networks = script.QNetwork(4, 2, (32, 16)), script.QNetwork(4, 2, (32, 16))
+    args = script.Args(hidden_sizes=(32, 16))
+    networks = script.QNetwork(4, 2, args), script.QNetwork(4, 2, args)
     rows = [torch.randn(64, 4), torch.randint(2, (64,)), torch.randn(64), torch.randn(64, 4), torch.rand(64) < 0.2]
     rows += [torch.rand(64)] * (script is per_dqn)
-    args = script.Args(max_grad_norm=0.1)
-    eager = script.loss_and_gradient(*networks, script.Batch(*rows), args)
-    compiled = torch.compile(script.loss_and_gradient, fullgraph=True)(*networks, script.Batch(*rows), args)
-    for a, b in zip(eager, compiled, strict=True):
-        assert torch.allclose(a, b, atol=1e-6)
+    found = []
+    for function in (script.backpropagate, script.compiled(script.backpropagate, cuda=False)):
+        networks[0].zero_grad()
+        found.append((*function(*networks, script.Batch(*rows), args), gradient(networks[0])))
+    for eager, compiled in zip(*found, strict=True):
+        assert torch.allclose(eager, compiled, atol=1e-6)
+    assert found[0][-1].abs().max() > 1e-3
 
 
 def test_compiled_runs_of_one_process_keep_their_own_arguments(small):

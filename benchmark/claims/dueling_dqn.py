@@ -164,9 +164,8 @@ def learn(network: str, num_actions: int, learning_rate: float, seed: int, args:
     buffer = walk(model, policy, args.walk_steps, rng)
     all_obs, policy = torch.eye(len(policy)), torch.from_numpy(policy).float()
 
-    q_network = NETWORKS[network](len(policy), num_actions, (50, 50))
-    q_vector = dqn.as_vector(q_network)
-    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros(())]]
+    q_network = NETWORKS[network](len(policy), num_actions, dqn.Args(hidden_sizes=(50, 50)))
+    optimizer = torch.optim.Adam(q_network.parameters(), lr=learning_rate, fused=True)
     errors = []
     for update in range(1, args.updates + 1):
         batch = buffer.sample(args.batch_size, rng, torch.device("cpu"))
@@ -176,8 +175,9 @@ def learn(network: str, num_actions: int, learning_rate: float, seed: int, args:
             y = dqn.td_target(expected_next_q, batch.reward, batch.terminated, args.gamma)  # of one column, max is it
         q_taken = q_network(batch.obs).gather(1, batch.action.unsqueeze(1)).squeeze(1)  # (B,)
         loss = dqn.td_loss(q_taken, y, "mse").mean()
-        gradients = torch.autograd.grad(loss, list(q_network.parameters()))
-        dqn.adam_step(q_vector, torch.cat([g.flatten() for g in gradients]), moments, learning_rate)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
         if update % args.eval_frequency == 0:
             with torch.no_grad():
                 error = q_network(all_obs) - exact
