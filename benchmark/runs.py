@@ -24,10 +24,10 @@ def as_arguments(name: str, value) -> list[str]:
     return [f"--{flag}={value}"]  # in one word, because a value may begin with a dash
 
 
-def run_script(script: str, runs_dir: Path, **flags) -> Path:
+def run_script(script: str | Path, runs_dir: Path, **flags) -> Path:
     """Runs `python script --flag value ...` and returns its run folder; CalledProcessError if it failed.
 
-    Flags are given as in Args: learning_rate=1e-3, compile=True, hidden_sizes=(120, 84).
+    A script is a file of this repository, or a whole path. Flags are as in Args: compile=True, hidden_sizes=(120, 84).
     """
     given = [part for name, value in flags.items() for part in as_arguments(name, value)]
     command = [sys.executable, str(ROOT / script), "--runs-dir", str(runs_dir), *given]

@@ -2,7 +2,8 @@
 
     python -m benchmark.speed
     python -m benchmark.speed --compile --train-frequencies 1
-    python -m benchmark.speed --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python
+    python -m benchmark.speed --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python --jax
+    python -m benchmark.speed --compile --before ~/qladder-as-it-was
     python -m benchmark.speed --what rungs
     python -m benchmark.speed --what replay
     python -m benchmark.speed --what fqi --tutorial ~/rlss23-dqn-tutorial
@@ -18,7 +19,7 @@ step needs the network. Every program runs in a process of its own with one thre
 log written by a thread on another core slows the first one down); they take turns, so that a machine that slows down
 slows all of them; a time is that of the steps from `skip` to the end, after learning has started. CleanRL is not
 installable as a package: give the folder of a checkout and a Python in which it runs, and its unchanged dqn.py takes
-part.
+part, and with `--jax` its dqn_jax.py. With `--before`, the dqn.py of another checkout of this repository takes part.
 
 **rungs**: the same work, done by all scripts that grew out of dqn.py.
 
@@ -95,10 +96,14 @@ class Args:
     """steps that are not timed; learning starts at 1,000"""
     compile: bool = False
     """time dqn.py --compile too"""
+    before: Path | None = None
+    """folder of another checkout of this repository, whose dqn.py takes part"""
     cleanrl: Path | None = None
     """folder of a CleanRL checkout"""
     cleanrl_python: Path = Path(sys.executable)
     """Python with the packages that CleanRL pins"""
+    jax: bool = False
+    """time CleanRL's dqn_jax.py too"""
     tutorial: Path | None = None
     """folder of a checkout of araffin's tutorial"""
     replay_sizes: tuple[int, ...] = (100_000,)
@@ -109,7 +114,7 @@ class Args:
     """learn on the GPU, of atari and atari-parts"""
 
 
-def ours(args: Args, train_frequency: int, script: str = "dqn.py", compile: bool = False) -> float:
+def ours(args: Args, train_frequency: int, script: str | Path = "dqn.py", compile: bool = False) -> float:
     """Microseconds a step of one of our scripts, from the clock of its TensorBoard events."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = run_script(
@@ -159,10 +164,11 @@ model.learn({args.steps}, callback=Clock())
     return (end - begin) / (args.steps - args.skip) * 1e6
 
 
-def cleanrl(args: Args, train_frequency: int) -> float:
-    """Microseconds a step of CleanRL's dqn.py."""
+def cleanrl(args: Args, train_frequency: int, script: str = "dqn.py") -> float:
+    """Microseconds a step of CleanRL's dqn.py or dqn_jax.py, with one thread."""
     flags = f"--start-e 0.05 --learning-starts 1000 --train-frequency {train_frequency} --total-timesteps {args.steps}"
-    return cleanrl_clocks(args, "dqn.py", flags, os.environ | {"OMP_NUM_THREADS": "1"})
+    xla = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return cleanrl_clocks(args, script, flags, os.environ | {"OMP_NUM_THREADS": "1", "XLA_FLAGS": xla})
 
 
 def cleanrl_clocks(args: Args, script: str, flags: str, env: dict[str, str]) -> float:
@@ -206,8 +212,15 @@ def steps(args: Args) -> None:
         programs = {"dqn.py": partial(ours, args), "Stable-Baselines3": partial(stable_baselines3, args)}
         if args.compile:
             programs["dqn.py --compile"] = partial(ours, args, compile=True)
+        if args.before:
+            earlier = args.before.resolve() / "dqn.py"
+            programs["before"] = partial(ours, args, script=earlier)
+            if args.compile:
+                programs["before --compile"] = partial(ours, args, script=earlier, compile=True)
         if args.cleanrl:
             programs["CleanRL"] = partial(cleanrl, args)
+            if args.jax:
+                programs["CleanRL dqn_jax.py"] = partial(cleanrl, args, script="dqn_jax.py")
     mine = [name for name in programs if name.startswith("dqn.py")]
     for every in args.train_frequencies:
         title = f"a step, one update every {every} steps"

@@ -11,6 +11,7 @@ import sys
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import wandb
@@ -82,6 +83,15 @@ def test_a_buffer_larger_than_memory(main, tmp_path):
     code, _, err = main("--buffer-size 1000000000000")
     assert code == 1 and err.startswith("error: Unable to allocate 14.6 TiB") and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_as_a_notebook_gives_them(small, tmp_path):
+    """Text for a path, a float for a whole number, a list for a tuple."""
+    given = small(total_timesteps=4e2, batch_size=16.0, hidden_sizes=[16], runs_dir=str(tmp_path / "text"))
+    run_dir = train(given)
+    assert run_dir.parent == tmp_path / "text" and json.loads((run_dir / "result.json").read_text())["updates"] == 50
+    plain = train(small())
+    assert scalars(run_dir)["losses/td_loss"] == scalars(plain)["losses/td_loss"]
 
 
 @pytest.mark.parametrize("arguments", ["--learning-rat 1", "--seed one", "--loss l1"])
@@ -268,9 +278,11 @@ def test_bad_input_of_the_lower_rungs(tmp_path, script):
     assert not (tmp_path / "runs").exists()
 
 
-def test_ctrl_c_ends_cleanly(tmp_path):
-    process = start(ROOT, "--total-timesteps", "10000000", "--runs-dir", str(tmp_path), "--eval-frequency", "1000")
-    assert process.stdout.readline().startswith("step 1,000"), "it has begun"
+@pytest.mark.parametrize("compiled", ["--no-compile", "--compile"])
+def test_ctrl_c_ends_cleanly(tmp_path, compiled):
+    flags = f"--total-timesteps 10000000 --runs-dir {tmp_path} --eval-frequency 1000 --learning-starts 1000"
+    process = start(ROOT, *flags.split(), compiled)
+    assert [process.stdout.readline()[:10] for _ in range(2)] == ["step 1,000", "step 2,000"], "it has begun to learn"
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -278,6 +290,31 @@ def test_ctrl_c_ends_cleanly(tmp_path):
     (run_dir,) = tmp_path.iterdir()
     assert not (run_dir / "result.json").exists()
     assert scalars(run_dir)["eval/episodic_return"][0][0] == 1000
+
+
+def test_ctrl_c_arrives_at_any_moment_of_a_compiled_gradient():
+    """An exception that comes while a Python guard of torch.compile is evaluated is lost. So there are no guards: with
+    them some of these 500 interrupts, at random moments, do not arrive."""
+    args = dqn.Args(hidden_sizes=(16,))
+    networks = dqn.QNetwork(4, 2, args), dqn.QNetwork(4, 2, args)
+    rows = torch.randn(8, 4), torch.randint(2, (8,)), torch.randn(8), torch.randn(8, 4), torch.rand(8) < 0.2
+    gradient, rng, lost = dqn.compiled(dqn.backpropagate, cuda=False), np.random.default_rng(0), 0
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        gradient(*networks, dqn.Batch(*rows), args)
+        for _ in range(500):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 1e-3))
+                deadline = time.perf_counter() + 0.05
+                while time.perf_counter() < deadline:
+                    networks[0].zero_grad()
+                    gradient(*networks, dqn.Batch(*rows), args)
+                lost += 1
+            except KeyboardInterrupt:
+                pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert lost == 0
 
 
 def test_full_disk_stops_the_run(tmp_path):
