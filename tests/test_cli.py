@@ -232,6 +232,31 @@ def test_track_without_an_account_goes_on_offline(main, tmp_path, monkeypatch):
     assert "greedy return" in out
 
 
+@pytest.mark.parametrize(("arguments", "code"), [("", 0), ("--learning-rate 1e30", 1)])
+def test_wandb_is_told_whether_the_run_is_complete(main, monkeypatch, arguments, code):
+    runs = []
+
+    class Run:
+        def __init__(self, **options):
+            self.options, self.logged, self.exit_codes = options, [], []
+            runs.append(self)
+
+        def log(self, metrics):
+            self.logged.append(metrics)
+
+        def finish(self, exit_code):
+            self.exit_codes.append(exit_code)
+
+    monkeypatch.setattr(wandb, "init", Run)
+    flags = "--track --wandb-mode offline --wandb-project-name p --wandb-entity e"
+    assert main(" ".join([*SMALL, flags, arguments]))[0] == code
+    (run,) = runs
+    assert run.exit_codes == [code]
+    assert [run.options[name] for name in ("mode", "project", "entity")] == ["offline", "p", "e"]
+    assert run.options["config"]["hidden_sizes"] == (16,)
+    assert any("charts/episodic_return" in metrics and metrics["global_step"] > 0 for metrics in run.logged)
+
+
 def start(folder, *arguments, script="dqn.py", **options):
     command = [sys.executable, "-u", script, *arguments]
     return subprocess.Popen(

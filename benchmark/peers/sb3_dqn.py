@@ -105,13 +105,9 @@ def train(args: Args) -> Path:
         if args.save_model:
             torch.save(model.q_net.state_dict(), run_dir / "model.pt")
         returns, metrics = evaluate(args.total_timesteps)
-
-    seconds = time.time() - start_time
-    result = metrics | {"returns": returns, "best_return": best_return, "best_step": best_step}
-    result |= {"global_step": args.total_timesteps, "updates": model._n_updates}
-    result |= {"seconds": seconds, "sps": args.total_timesteps / seconds}
-    (run_dir / "result.part").write_text(json.dumps(result, indent=2))
-    (run_dir / "result.part").replace(run_dir / "result.json")  # last and at once: a run that has it is complete
+        best = {"best_return": best_return, "best_step": best_step}
+        result = {**metrics, "returns": returns, **best, "global_step": args.total_timesteps}
+        dqn.write_result(args, run_dir, {**result, "updates": model._n_updates}, seconds=time.time() - start_time)
     return run_dir
 
 
