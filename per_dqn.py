@@ -26,7 +26,6 @@ import json
 import math
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -49,7 +48,6 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 Count = Annotated[int, 1, math.inf]  # types with their ranges
-Whole = Annotated[int, 0, math.inf]
 Share = Annotated[float, 0, 1]
 PositiveShare = Annotated[float, 1e-12, 1]
 Positive = Annotated[float, 1e-12, math.inf]
@@ -86,7 +84,7 @@ class Args:
     end_e: Share = 0.1  # ε at the end
     exploration_fraction: PositiveShare = 0.25  # fraction of total-timesteps in which ε falls
     train_frequency: Count = 4  # environment steps between updates
-    learning_starts: Whole = 2_000  # environment steps before the first update
+    learning_starts: Annotated[int, 0, math.inf] = 2_000  # environment steps before the first update
     loss: Literal["mse", "huber"] = "mse"  # loss of a TD error (huber: linear beyond 1)
     max_grad_norm: Positive = math.inf  # longer gradients are scaled down to this norm (inf: never)
     eval_frequency: Count = 10_000  # environment steps between greedy evaluations
@@ -415,8 +413,6 @@ def check(args: Args) -> None:
             setattr(args, name, int(value) if hint.__origin__ is int else value)
     if args.cuda and not torch.cuda.is_available():
         raise BadInput("--cuda needs a GPU and a PyTorch built for it; this one finds none")
-    if args.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
-        raise BadInput("--compile needs a C++ compiler, such as g++")
     for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy"), ("ALE/" in args.env_id, "ale_py")):
         if wanted and not importlib.util.find_spec(package):
             raise BadInput(f"{package} is missing: pip install {package.replace('_', '-')}")
@@ -491,11 +487,8 @@ def start_wandb(args: Args, name: str):
 
     names = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
     options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
-    mode = args.wandb_mode or os.environ.get("WANDB_MODE", "online")
     try:
-        if mode == "online" and not wandb.login(prompt=False):
-            raise wandb.Error("no account here (wandb login)")
-        return wandb.init(mode=mode, **options)
+        return wandb.init(mode=args.wandb_mode, **options)
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
@@ -529,8 +522,7 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Writes a state_dict, in place of an older one only when it is whole. Raises OSError."""
-    content = io.BytesIO()  # writing to the file itself, torch would hide the OSError of a full disk
-    torch.save(network.state_dict(), content)
+    torch.save(network.state_dict(), content := io.BytesIO())  # to a full disk itself, torch would hide the OSError
     path.with_suffix(".part").write_bytes(content.getvalue())
     os.replace(path.with_suffix(".part"), path)
 
@@ -553,8 +545,7 @@ def play(args: Args) -> None:
     try:
         q_network.load_state_dict(torch.load(args.evaluate, weights_only=True, map_location="cpu"))
     except Exception as error:  # reading a file that holds something else can fail in any way
-        fit = f"{args.env_id} with --hidden-sizes {' '.join(map(str, args.hidden_sizes))}"
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        fit, reason = f"{args.env_id} with --hidden-sizes {args.hidden_sizes}", " ".join(str(error).split())
         raise BadInput(f"{args.evaluate} does not hold weights for {fit} ({reason:.200})") from error
     returns, _ = evaluate(args, q_network.as_numpy_function(), Path(args.evaluate).parent / "videos" / "eval")
     print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
