@@ -1,5 +1,6 @@
 """fqi.py: targets by hand, exactness where it is possible, data sets good and bad, and whole runs."""
 
+import copy
 import json
 import sys
 from types import SimpleNamespace
@@ -110,14 +111,16 @@ def test_neighbours_are_those_of_scikit_learn_and_are_looked_up_once(monkeypatch
     assert len(lookups) == 1 + 2, "the large array once, the small one each time"
 
 
-def test_frozen_stays_as_it_is():
-    data = random_data()
-    q = fqi.QFunction(fqi.make_regressor("k_neighbors", 0), 2, "per_action")
+@pytest.mark.parametrize("name", ["k_neighbors", "kernel"])
+def test_a_copy_does_not_change_with_further_fitting(name):
+    """More than 1,000 inputs, so that the neighbours which k_neighbors remembers are copied too."""
+    data = random_data(1_500)
+    q = fqi.QFunction(fqi.make_regressor(name, 0), 2, "per_action")
     q.fit(data, data.reward)
-    copy, before = q.frozen(), q(data.obs)
+    kept, before = copy.deepcopy(q), q(data.obs)
     q.fit(data, data.reward + 7)
-    assert copy(data.obs).tolist() == before.tolist()
-    assert q(data.obs) == pytest.approx(before + 7)
+    assert kept(data.obs).tolist() == before.tolist()
+    assert (q(data.obs) > before + 1).mean() > 0.9
 
 
 def test_kernel_regression_is_zero_far_from_the_data():
@@ -315,6 +318,38 @@ def test_best_is_chosen_on_other_episodes_than_it_is_reported_on(args, monkeypat
     assert len(set(seeds[:3])) == 1 and len(set(seeds[3:])) == 1 and abs(seeds[3] - seeds[0]) >= 1_000
 
 
+def test_the_best_is_kept_as_it_was(args, monkeypatch):
+    """Iterations 2, 4 and 6 return 1, 9 and 3: at the end the last Q plays, and then the Q of iteration 4."""
+    probe, seen = np.eye(4, dtype=np.float32), []
+
+    def fake(args, q_values, seed, video=None):
+        seen.append(q_values(probe).tolist())
+        metrics = {"eval/episodic_return": [1.0, 9.0, 3.0, 4.0, 5.0][len(seen) - 1], "eval/episodic_return_std": 0.0}
+        return [0.0], {**metrics, "eval/q_predicted": 0.0, "eval/q_realised": 0.0}
+
+    monkeypatch.setattr(fqi, "evaluate", fake)
+    train(args(iterations=6))
+    assert seen[3] == seen[2] and seen[4] == seen[1] and seen[1] != seen[2]
+
+
+def test_parts_differ_in_size_by_one_at_most(args, spy):
+    """8 transitions in 3 parts and 7 iterations: 3, 3 and 2, of which 2, 2 and 3 iterations learn."""
+    collected, fitted = spy("collect", fqi), spy("td_target", fqi)
+    run_dir = train(args(dataset_size=8, collections=3, iterations=7, eval_frequency=1, regressor="decision_tree"))
+    assert [size for (_, size, *_), _ in collected] == [3, 3, 2]
+    sizes = [len(reward) for (_, reward, *_), _ in fitted[::2]]  # every other call is that of the Bellman residual
+    assert sizes == [3] * 2 + [6] * 2 + [8] * 3 and result(run_dir)["updates"] == 7
+
+
+def test_text_for_paths_and_floats_for_whole_numbers_are_taken(args, tmp_path):
+    """As they come from a notebook."""
+    path = tmp_path / "data.npz"
+    flags = {"runs_dir": str(tmp_path / "other"), "dataset_size": 3e2, "iterations": 4.0, "max_episode_steps": 1e2}
+    runs = train(args(**flags, dataset=path, seed=2.0)), train(args(seed=2, max_episode_steps=100))
+    assert runs[0].parent == tmp_path / "other" and path.exists()
+    assert scalars(runs[0]) == scalars(runs[1])
+
+
 def test_predicted_and_realised_value(args):
     """As in dqn.py: with γ = 1/2, Counter's terminated episode realises 5, 6.5, 6.25, 5.125 and 3.5625 from its end.
 
@@ -340,7 +375,8 @@ def test_other_spaces(args, register):
         ({"collections": 301}, "--collections must be between 1 and 300"),
         ({"gamma": 1.5}, "--gamma"),
         ({"epsilon": -0.1}, "--epsilon"),
-        ({"env_id": "CartPol-v1"}, "CartPole-v1"),
+        ({"seed": 900_001}, "--seed must be between 0 and 900000"),
+        ({"env_id": "CartPol-v1"}, "Did you mean: `CartPole`?"),
     ],
 )
 def test_bad_input(args, tmp_path, flags, said):

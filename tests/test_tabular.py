@@ -133,6 +133,14 @@ def test_expected_return_within_a_time_limit():
     assert tabular_q.expected_return(CHAIN, back, 100) == 0
 
 
+def test_exact_metrics_of_a_chain():
+    """Q(1, 0) is 2 too low, so in state 1 going back looks best, and then the end and its reward are never reached."""
+    exact_q = tabular_q.value_iteration(CHAIN, 0.5)
+    q = exact_q - [[0.0, 0.0], [2.0, 0.0]]
+    expected = {"eval/exact_return": 0.0, "eval/optimal_return": 1.0, "charts/q_error": 2.0}
+    assert tabular_q.exact_metrics(CHAIN, q, exact_q, 100) == pytest.approx(expected)
+
+
 def test_reachable_states():
     transition = np.zeros((4, 2, 4))
     transition[0, 1, 2] = transition[2, 0, 0] = transition[3, 0, 0] = 1
@@ -265,8 +273,33 @@ def test_evaluate_plays_a_saved_table(args, capsys):
     assert capsys.readouterr().out == f"FrozenLake-v1: greedy return {mean:.1f} ± {std:.1f} over 2 episodes\n"
 
 
+def test_text_for_paths_and_floats_for_whole_numbers_are_taken(args, tmp_path, capsys):
+    """As they come from a notebook."""
+    flags = {"total_timesteps": 2e3, "max_episode_steps": 5e1, "seed": 7.0, "runs_dir": str(tmp_path / "other")}
+    given, plain = train(args(**flags)), train(args(max_episode_steps=50, seed=7))
+    assert given.parent == tmp_path / "other"
+    assert np.load(given / "q.npy").tolist() == np.load(plain / "q.npy").tolist()
+    tabular_q.play(args(evaluate=str(given / "q.npy")))
+    assert capsys.readouterr().out.startswith("FrozenLake-v1: greedy return")
+
+
+def test_what_draws_no_pictures_is_missed_before_training(args, register, tmp_path):
+    with pytest.raises(tabular_q.BadInput, match="draws no pictures"):
+        tabular_q.train(args(env_id=register(Discrete(3), Discrete(2)), capture_video=True))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_actions_that_do_not_start_at_0(args, register):
+    """Spaces itself asserts that it gets actions 5 and 6."""
+    env = tabular_q.make_env(args(env_id=register(Discrete(1), Discrete(2, start=5))))
+    env.reset(seed=0)
+    for action in (0, 1):
+        env.step(action)
+    assert env.unwrapped.actions == [5, 6] and env.action_space == Discrete(2)
+
+
 BAD = {
-    "unknown environment": ({"env_id": "FrozenLak-v1"}, "FrozenLake"),
+    "unknown environment": ({"env_id": "FrozenLak-v1"}, "Did you mean: `FrozenLake`?"),
     "observations": ({"env_id": "ALE/Pong-v5"}, "ALE/Pong-v5"),
     "too many bins": ({"env_id": "LunarLander-v3", "observation_bins": 20}, "at most 10,000,000 bins"),
     "actions": ({"env_id": "BipedalWalker-v3", "observation_bins": 2}, "Box of shape (1,)"),
@@ -275,6 +308,7 @@ BAD = {
     "bins": ({"observation_bins": 1}, "--observation-bins"),
     "steps": ({"total_timesteps": 0}, "--total-timesteps"),
     "gamma": ({"gamma": 1.1}, "--gamma"),
+    "seed": ({"seed": -1}, "--seed must be between 0 and"),
 }  # fmt: skip
 
 
@@ -294,7 +328,9 @@ def test_observations_that_have_no_table(args, register):
 def test_tables_that_do_not_fit(args, tmp_path):
     np.save(tmp_path / "small.npy", np.zeros((3, 4)))
     (tmp_path / "junk.npy").write_bytes(b"no array")
-    for file in ("small.npy", "junk.npy", "none.npy"):
+    np.save(tmp_path / "text.npy", np.full((16, 4), "a"))
+    np.savez(tmp_path / "several.npz", q=np.zeros((16, 4)))
+    for file in ("small.npy", "junk.npy", "none.npy", "text.npy", "several.npz"):
         with pytest.raises(tabular_q.BadInput, match="does not hold a table"):
             tabular_q.play(args(evaluate=tmp_path / file))
 
