@@ -45,6 +45,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 Count = Annotated[int, 1, math.inf]  # types with their ranges
+Limit = Annotated[int | None, 1, math.inf]
 Share = Annotated[float, 0, 1]
 PositiveShare = Annotated[float, 1e-12, 1]
 Positive = Annotated[float, 1e-12, math.inf]
@@ -59,14 +60,14 @@ class Args:
     track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # (default: WANDB_MODE, or online)
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` uploads (or WANDB_MODE)
     capture_video: bool = False  # record the first episode of every evaluation as mp4, in videos/ beside the weights
     save_model: bool = False  # keep the final weights (model.pt) and the best evaluated ones (best_model.pt)
     evaluate: Path | None = None  # load these weights and only play
     runs_dir: Path = Path("runs")  # where the run folder is made
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
-    max_episode_steps: Annotated[int | None, 1, math.inf] = None  # limit (default: the environment's, or 10,000)
+    max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
     action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
     total_timesteps: Count = 100_000  # environment steps to train for
     learning_rate: Positive = 1e-2  # step size of Adam
@@ -307,7 +308,7 @@ def check(args: Args) -> None:
             least, most = hint.__metadata__[0], tighter.get(name, hint.__metadata__[1])
             if not all(least <= number <= most for number in np.ravel(value)):
                 raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
-            setattr(args, name, int(value) if hint.__origin__ is int else value)
+            setattr(args, name, int(value) if hint.__origin__ in (int, int | None) else value)
     if args.cuda and not torch.cuda.is_available():
         raise BadInput("--cuda needs a GPU and a PyTorch built for it; this one finds none")
     for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy"), ("ALE/" in args.env_id, "ale_py")):

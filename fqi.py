@@ -55,6 +55,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 Count = Annotated[int, 1, math.inf]  # types with their ranges
+Limit = Annotated[int | None, 1, math.inf]
 Share = Annotated[float, 0, 1]
 Regressor = Literal[
     "linear", "polynomial", "kernel", "k_neighbors", "decision_tree", "extra_trees", "gradient_boosting", "mlp"
@@ -68,12 +69,12 @@ class Args:
     track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # (default: WANDB_MODE, or online)
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` uploads (or WANDB_MODE)
     capture_video: bool = False  # record the first of the final episodes as mp4, in videos/ in the run folder
     runs_dir: Path = Path("runs")  # where the run folder is made
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
-    max_episode_steps: Annotated[int | None, 1, math.inf] = None  # limit (default: the environment's, or 10,000)
+    max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
     action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
     dataset: str | None = None  # an .npz file to learn from (made if not there), or minari:NAME (default: collect anew)
     dataset_size: Count = 50_000  # transitions to collect

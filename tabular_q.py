@@ -47,6 +47,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 Count = Annotated[int, 1, math.inf]  # types with their ranges
+Limit = Annotated[int | None, 1, math.inf]
 Share = Annotated[float, 0, 1]
 PositiveShare = Annotated[float, 1e-12, 1]
 
@@ -58,13 +59,13 @@ class Args:
     track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # (default: WANDB_MODE, or online)
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` uploads (or WANDB_MODE)
     capture_video: bool = False  # record the first episode of every evaluation as mp4, in videos/ beside the table
     evaluate: Path | None = None  # load this table and only play
     runs_dir: Path = Path("runs")  # where the run folder is made
 
     env_id: str = "FrozenLake-v1"  # Gymnasium id, or module:id if importing the module registers it
-    max_episode_steps: Annotated[int | None, 1, math.inf] = None  # limit (default: the environment's, or 10,000)
+    max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
     observation_bins: Annotated[int, 2, math.inf] = 10  # bins for each dimension of a continuous observation
     action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
     total_timesteps: Count = 1_000_000  # environment steps to train for

@@ -87,7 +87,8 @@ def test_a_buffer_larger_than_memory(main, tmp_path):
 
 def test_arguments_as_a_notebook_gives_them(small, tmp_path):
     """Text for a path, a float for a whole number, a list for a tuple."""
-    given = small(total_timesteps=4e2, batch_size=16.0, hidden_sizes=[16], runs_dir=str(tmp_path / "text"))
+    given = small(total_timesteps=4e2, batch_size=16.0, hidden_sizes=[16], max_episode_steps=5e2)
+    given.runs_dir = str(tmp_path / "text")
     run_dir = train(given)
     assert run_dir.parent == tmp_path / "text" and json.loads((run_dir / "result.json").read_text())["updates"] == 50
     plain = train(small())
