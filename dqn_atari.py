@@ -1,6 +1,6 @@
 """DQN on Atari: from pixels, with a convolutional network, a million frames in memory, on the GPU if there is one.
 
-The algorithm is that of dqn.py: `td_target` and `loss_and_gradient` are the same text. New is what pixels ask for:
+The algorithm is that of dqn.py: `td_target` and `backpropagate` are the same text. New is what pixels ask for:
 
 - An action is repeated for four frames, and the agent sees the maximum of the last two, because the console draws some
   objects only in every other frame; grey, 84x84. Four such pictures in a row are one observation, so that movement
@@ -33,28 +33,81 @@ import json
 import math
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import tyro
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.optim.adam import adam
 from tqdm import tqdm
 
+Count = Annotated[int, 1, math.inf]  # types with their ranges
+Whole = Annotated[int, 0, math.inf]
+Share = Annotated[float, 0, 1]
+PositiveShare = Annotated[float, 1e-12, 1]
+Positive = Annotated[float, 1e-12, math.inf]
+THREADS = min(4, torch.get_num_threads())
+
+
+@dataclass
+class Args:
+    exp_name: str = Path(__file__).stem  # name of the experiment, a part of the run folder's name
+    seed: Annotated[int, 0, 2**31] = 1  # seed of weights, exploration, replay and environment
+    cuda: bool = torch.cuda.is_available()  # learn on the GPU (default: if there is one)
+    compile: bool = False  # compute loss and gradient with torch.compile, for a GPU (on a CPU it gains nothing)
+    num_threads: Count = THREADS  # CPU threads of PyTorch (default: a core each, at most 4)
+    track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
+    wandb_project_name: str = "qladder"  # project in Weights & Biases
+    wandb_entity: str | None = None  # team in Weights & Biases
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` uploads (or WANDB_MODE)
+    capture_video: bool = False  # record what the agent sees in the first game of every evaluation as mp4
+    save_model: bool = False  # keep the final weights (model.pt) and the best evaluated ones (best_model.pt)
+    checkpoint_frequency: Whole = 0  # steps between checkpoints, which cut off the games under way (0: none)
+    resume: Path | None = None  # run folder to go on with, from its last checkpoint; takes no other flag
+    evaluate: Path | None = None  # load these weights and only play
+    runs_dir: Path = Path("runs")  # where the run folder is made
+
+    env_id: str = "BreakoutNoFrameskip-v4"  # Atari game, as ALE/Breakout-v5 or (the same here) BreakoutNoFrameskip-v4
+    num_envs: Count = 1  # games played in parallel
+    protocol: Literal["nature", "machado"] = "nature"  # how scores are measured: the next six and eval-epsilon
+    repeat_action_probability: Annotated[float | None, 0, 1] = None  # "sticky" frames (default: nature 0, machado 0.25)
+    terminal_on_life_loss: bool | None = None  # True or False, for the learner alone (nature True, machado False)
+    noop_max: Annotated[int | None, 0, math.inf] = None  # games begin with fewer idle frames (nature 30, machado 0)
+    fire_reset: bool | None = None  # True or False: press fire at a game's start (nature True, machado False)
+    frame_skip: Count = 4  # frames for which an action is repeated
+    max_frames: Count = 108_000  # games are truncated after so many frames (108,000: half an hour)
+    total_timesteps: Count = 10_000_000  # steps to train for
+    learning_rate: Positive = 1e-4  # step size of Adam
+    buffer_size: Count = 1_000_000  # steps kept in the replay buffer, at least 8 a game
+    gamma: Share = 0.99  # discount factor γ
+    tau: PositiveShare = 1.0  # fraction of the way to the online network in a target update (1: a copy)
+    target_network_frequency: Count = 1_000  # steps between target updates
+    batch_size: Count = 32  # transitions in an update
+    start_e: Share = 1.0  # ε, the probability of a random action, at the start
+    end_e: Share = 0.01  # ε at the end
+    exploration_fraction: PositiveShare = 0.10  # fraction of total-timesteps in which ε falls
+    train_frequency: Count = 4  # steps between updates
+    learning_starts: Count = 80_000  # steps before the first update, at least 4 a game
+    loss: Literal["mse", "huber"] = "mse"  # loss of a TD error (huber: linear beyond 1)
+    max_grad_norm: Positive = math.inf  # longer gradients are scaled down to this norm (inf: never)
+    eval_frequency: Count = 250_000  # steps between evaluations
+    eval_episodes: Count = 10  # games in an evaluation, played in parallel
+    eval_epsilon: Annotated[float | None, 0, 1] = None  # ε in evaluations (nature 0.05, machado 0.001)
+
+
+# What --protocol stands for, where a flag does not say otherwise.
 PROTOCOLS = {
     "nature": {
         "repeat_action_probability": 0.0,
@@ -73,188 +126,12 @@ PROTOCOLS = {
 }
 
 
-@dataclass
-class Args:
-    exp_name: str = Path(__file__).stem
-    """name of the experiment, a part of the run folder's name"""
-    seed: int = 1
-    """seed of weights, exploration, replay and environment"""
-    cuda: bool = torch.cuda.is_available()
-    """learn on the GPU (default: if there is one)"""
-    compile: bool = False
-    """compile the update with torch.compile, for a GPU: slow to start, then faster (on a CPU it gains nothing)"""
-    num_threads: int = min(4, torch.get_num_threads())
-    """CPU threads of PyTorch (default: one for each core, or OMP_NUM_THREADS, but at most 4)"""
-    track: bool = False
-    """log to Weights & Biases too, not to TensorBoard alone"""
-    wandb_project_name: str = "qladder"
-    """project in Weights & Biases"""
-    wandb_entity: str | None = None
-    """team in Weights & Biases"""
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None
-    """offline runs are uploaded later with `wandb sync` (default: WANDB_MODE, else online)"""
-    capture_video: bool = False
-    """record what the agent sees in the first game of every evaluation as mp4"""
-    save_model: bool = False
-    """keep the final weights (model.pt) and the best evaluated ones (best_model.pt)"""
-    checkpoint_frequency: int = 0
-    """steps between checkpoints, which cut off games under way (0: none; two replay buffers must fit on the disk)"""
-    resume: Path | None = None
-    """run folder to go on with, from its last checkpoint with its arguments; takes no other flag (in W&B a new run)"""
-    evaluate: Path | None = None
-    """load these weights and only play"""
-    runs_dir: Path = Path("runs")
-    """where the run folder is made"""
-
-    env_id: str = "BreakoutNoFrameskip-v4"
-    """Atari game, as ALE/Breakout-v5 or, with the same meaning, BreakoutNoFrameskip-v4: the protocol says the rest"""
-    num_envs: int = 1
-    """games played in parallel"""
-    protocol: Literal["nature", "machado"] = "nature"
-    """nature: no sticky actions, a lost life ends the learner's episode, random no-ops; machado: sticky, whole games"""
-    repeat_action_probability: float | None = None
-    """probability with which a frame repeats the last action, "sticky" (default: nature 0, machado 0.25)"""
-    terminal_on_life_loss: bool | None = None
-    """a lost life is terminal for the learner, the game goes on (True or False; default: nature True, machado False)"""
-    noop_max: int | None = None
-    """games begin with fewer than so many frames without action, at random (default: nature 30, machado 0)"""
-    fire_reset: bool | None = None
-    """press fire at a game's start, not after a lost life (True or False; default: nature True, machado False)"""
-    frame_skip: int = 4
-    """frames for which an action is repeated"""
-    max_frames: int = 108_000
-    """games are truncated after so many frames (108,000: half an hour)"""
-    total_timesteps: int = 10_000_000
-    """steps to train for"""
-    learning_rate: float = 1e-4
-    """step size of Adam"""
-    buffer_size: int = 1_000_000
-    """steps kept in the replay buffer"""
-    gamma: float = 0.99
-    """discount factor γ"""
-    tau: float = 1.0
-    """fraction of the way to the online network in a target update (1: a copy)"""
-    target_network_frequency: int = 1_000
-    """steps between target updates"""
-    batch_size: int = 32
-    """transitions in an update"""
-    start_e: float = 1.0
-    """ε, the probability of a random action, at the start"""
-    end_e: float = 0.01
-    """ε at the end"""
-    exploration_fraction: float = 0.10
-    """fraction of total-timesteps in which ε falls"""
-    learning_starts: int = 80_000
-    """steps before the first update"""
-    train_frequency: int = 4
-    """steps between updates"""
-    loss: Literal["mse", "huber"] = "mse"
-    """loss of a TD error (huber: linear beyond 1)"""
-    max_grad_norm: float = 10.0
-    """longer gradients are scaled down to this norm (inf: never)"""
-    eval_frequency: int = 250_000
-    """steps between evaluations"""
-    eval_episodes: int = 10
-    """games in an evaluation, played in parallel"""
-    eval_epsilon: float | None = None
-    """ε in evaluations: without it the agent may wait for ever (default: nature 0.05, machado 0.001)"""
-
-
-class BadInput(ValueError):
-    """What was asked for cannot be done; the message is one sentence for the user."""
-
-
-def check(args: Args) -> None:
-    """Raises BadInput for the first argument that makes no sense."""
-    low = dict.fromkeys("total_timesteps batch_size train_frequency target_network_frequency eval_frequency".split(), 1)
-    low |= dict.fromkeys("num_envs num_threads eval_episodes frame_skip max_frames".split(), 1)
-    low |= dict.fromkeys("seed gamma start_e end_e eval_epsilon checkpoint_frequency noop_max".split(), 0)
-    low |= dict.fromkeys("learning_rate tau exploration_fraction max_grad_norm".split(), 1e-12)
-    low |= {"repeat_action_probability": 0, "learning_starts": 4 * args.num_envs, "buffer_size": 8 * args.num_envs}
-    high = dict.fromkeys("gamma tau start_e end_e eval_epsilon exploration_fraction".split(), 1)
-    high |= {"batch_size": args.buffer_size, "train_frequency": args.total_timesteps, "seed": 2**31}
-    high |= {"repeat_action_probability": 1}
-    for name, least in low.items():
-        value, most = getattr(args, name), high.get(name, math.inf)
-        if value is not None and not least <= value <= most:
-            raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
-    last_update = args.total_timesteps // args.train_frequency * args.train_frequency
-    if args.learning_starts >= last_update:
-        raise BadInput(f"--learning-starts must be below {last_update}, the last update, not {args.learning_starts}")
-    if args.cuda and not torch.cuda.is_available():
-        raise BadInput("--cuda needs a GPU and a PyTorch built for it; this one finds none")
-    if args.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
-        raise BadInput("--compile needs a C++ compiler, such as g++")
-    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy")):
-        if wanted and not importlib.util.find_spec(package):
-            raise BadInput(f"{package} is missing: pip install {package}")
-
-
-def with_protocol(args: Args) -> Args:
-    """The arguments with what was left open (None) as the protocol has it."""
-    parts = PROTOCOLS[args.protocol].items()
-    return replace(args, **{name: value for name, value in parts if getattr(args, name) is None})
-
-
-def print_protocol(args: Args) -> dict:
-    """Prints and returns all that scores depend on besides the agent."""
-    protocol = {name: getattr(args, name) for name in ("protocol", *PROTOCOLS["nature"], "frame_skip", "max_frames")}
-    print(f"{args.env_id}: {', '.join(f'{name} {value}' for name, value in protocol.items())}")
-    return protocol
-
-
-def game_name(env_id: str) -> str:
-    """ALE/BeamRider-v5 or BeamRiderNoFrameskip-v4 -> beam_rider. Raises BadInput if there is no such game."""
-    try:
-        from ale_py import roms
-    except ImportError as error:
-        raise BadInput("Atari games need ale-py: pip install ale-py") from error
-    names = {}
-    for name in roms.get_all_rom_ids():
-        title = name.title().replace("_", "")
-        names |= {f"ALE/{title}-v5": name, f"{title}NoFrameskip-v4": name}
-    if env_id not in names:
-        near = difflib.get_close_matches(env_id, names)
-        hint = f"; nearest names: {', '.join(near)}" if near else ", whose names are such as ALE/Pong-v5"
-        raise BadInput(f"{env_id} is not an Atari game{hint}")
-    return names[env_id]
-
-
-def make_env(args: Args, num_envs: int) -> gym.vector.VectorEnv:
-    """num_envs games with observations (num_envs, 4, 84, 84) uint8, the newest frame last; black before a game's start.
-
-    The step after a game's end ignores its action and returns the first observation of the next game, with reward 0.
-    """
-    game = game_name(args.env_id)
-    from ale_py.vector_env import AtariVectorEnv
-
-    try:
-        return AtariVectorEnv(
-            game,
-            num_envs,
-            max_num_frames_per_episode=args.max_frames,
-            repeat_action_probability=args.repeat_action_probability,
-            frameskip=args.frame_skip,
-            noop_max=args.noop_max,
-            use_fire_reset=args.fire_reset,
-            reward_clipping=False,  # for the raw score; the learner clips by itself
-            episodic_life=False,  # it would begin a new game after every life
-        )
-    except (AssertionError, OSError, RuntimeError) as error:
-        raise BadInput(f"cannot make {args.env_id}: {error}") from error
-
-
-def game_seeds(num_envs: int, *key: int) -> np.ndarray:
-    """Seeds of num_envs games (num_envs,), others for every key."""
-    return np.random.SeedSequence(key).generate_state(num_envs).astype(np.int64) % 2**31
-
-
 class QNetwork(nn.Sequential):
     """Q(s, ·) of a batch of observations: (B, 4, 84, 84) uint8 -> (B, num_actions). The network of the Nature paper."""
 
-    def __init__(self, num_actions: int):
+    def __init__(self, num_frames: int, num_actions: int, args: Args):
         super().__init__(
-            nn.Conv2d(4, 32, kernel_size=8, stride=4),  # -> (B, 32, 20, 20)
+            nn.Conv2d(num_frames, 32, kernel_size=8, stride=4),  # -> (B, 32, 20, 20)
             nn.ReLU(),
             nn.Conv2d(32, 64, kernel_size=4, stride=2),  # -> (B, 64, 9, 9)
             nn.ReLU(),
@@ -355,35 +232,6 @@ class ReplayBuffer:
         return Batch(frames[:, :4], numbers[:, 5], numbers[:, 6].float(), frames[:, 1:], numbers[:, 7].bool())
 
 
-def free_memory(device: str) -> float:
-    """Bytes that are free on "cuda" or "cpu": of the machine, and no more than its container or Slurm job may have."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    if not Path("/proc/meminfo").exists():  # elsewhere than on Linux there is no simple way to ask
-        return math.inf
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
-    group = Path(f"/sys/fs/cgroup{own}")
-    files = [folder / "memory.max" for folder in (group, *group.parents)]
-    limits = [file.read_text().strip() for file in files if file.exists()]
-    return min([free, *(int(limit) for limit in limits if limit != "max")])
-
-
-def place_replay(args: Args, device: torch.device) -> torch.device:
-    """Where the replay buffer goes: on the device if it fits there, else on the CPU. Raises BadInput if it does not."""
-    needed, spare = args.buffer_size * (84 * 84 + 5), 2**30  # spare: for networks, batches and the emulators
-    free = {name: free_memory(name) for name in (device.type, "cpu")}
-    places = ["cpu"] if args.checkpoint_frequency else []  # on its way to the disk it passes through the CPU's memory
-    fits = [name for name in free if all(needed + spare <= free[place] for place in (name, *places))]
-    if not fits:
-        sizes = ", ".join(f"{size / 2**30:.1f} GiB free on the {name}" for name, size in free.items())
-        raise BadInput(
-            f"a --buffer-size of {args.buffer_size:,} needs {needed / 2**30:.1f} GiB and 1 GiB to spare; {sizes}"
-        )
-    return torch.device(fits[0])
-
-
 def linear_schedule(start_e: float, end_e: float, duration: float, t: int) -> float:
     """The value after t environment steps: from start_e to end_e in `duration` steps, and constant from then on."""
     return start_e + (end_e - start_e) * min(t / duration, 1.0)
@@ -394,49 +242,159 @@ def td_target(next_q: torch.Tensor, reward: torch.Tensor, terminated: torch.Tens
     return reward + gamma * next_q.amax(dim=1).masked_fill(terminated, 0.0)  # (B,), as reward and terminated are
 
 
-def td_loss(q_taken: torch.Tensor, td_target: torch.Tensor, loss: str) -> torch.Tensor:
+def td_loss(q_taken: torch.Tensor, y: torch.Tensor, loss: str) -> torch.Tensor:
     """The loss of each transition, from Q(s, a) of the action taken and its target; all three (B,)."""
-    assert q_taken.shape == td_target.shape  # (B,) against (B, 1) would silently broadcast to (B, B)
+    assert q_taken.shape == y.shape  # (B,) against (B, 1) would silently broadcast to (B, B)
     elementwise = F.huber_loss if loss == "huber" else F.mse_loss
-    return elementwise(q_taken, td_target, reduction="none")
+    return elementwise(q_taken, y, reduction="none")
 
 
-def loss_and_gradient(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args):
-    """The mean loss (), Q(s, a) of the actions taken (B,), and the clipped gradient by all parameters (P,)."""
+def backpropagate(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args):
+    """Puts the gradient of the mean loss into the parameters' .grad; returns that loss () and Q(s, a) (B,)."""
     with torch.no_grad():  # the target counts as a constant
         next_q = target_network(batch.next_obs)  # (B, num_actions)
         y = td_target(next_q, batch.reward, batch.terminated, args.gamma)  # (B,)
     q = q_network(batch.obs)  # (B, num_actions)
     q_taken = q.gather(1, batch.action.unsqueeze(1)).squeeze(1)  # (B, num_actions) -> (B, 1) -> (B,)
     loss = td_loss(q_taken, y, args.loss).mean()
-    gradients = torch.autograd.grad(loss, list(q_network.parameters()))
-    gradient = torch.cat([g.flatten() for g in gradients])
-    too_long = (gradient.norm() / args.max_grad_norm).clamp(min=1.0)
-    return loss.detach(), q_taken.detach(), gradient / too_long
+    loss.backward()
+    return loss.detach(), q_taken.detach()
 
 
-def as_vector(network: nn.Module) -> torch.Tensor:
-    """All parameters as one vector (P,), of which the network's own become views: one operation then changes all."""
-    vector = nn.utils.parameters_to_vector(network.parameters()).detach()
-    nn.utils.vector_to_parameters(vector, network.parameters())
-    return vector
-
-
-def adam_step(vector: torch.Tensor, gradient: torch.Tensor, moments: list[list[torch.Tensor]], lr: float) -> None:
-    """θ ← θ - lr m / (√v + 1e-8), in place: torch.optim.Adam without the class around it, which takes as long again."""
-    mean, square, steps = moments  # running means of gradient and its square, and the count of steps that corrects them
-    constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
-    adam([vector], [gradient], mean, square, [], steps, lr=lr, fused=True, **constants)
-
-
-def update_target(target_vector: torch.Tensor, q_vector: torch.Tensor, tau: float) -> None:
+@torch.no_grad()
+def update_target(target_network: QNetwork, q_network: QNetwork, tau: float) -> None:
     """θ_target ← τ θ + (1 - τ) θ_target, in place."""
-    target_vector.lerp_(q_vector, tau)
+    for target_parameter, parameter in zip(target_network.parameters(), q_network.parameters(), strict=True):
+        target_parameter.lerp_(parameter, tau)
 
 
 def life_lost(lives: np.ndarray, lives_before: np.ndarray) -> np.ndarray:
     """Of each game, whether a life was lost in a step and one is left; with the last one the game itself ends."""
     return (lives > 0) & (lives < lives_before)
+
+
+def train(args: Args) -> Path:
+    """Trains and evaluates one agent and returns its run folder. Raises BadInput, FloatingPointError, OSError.
+
+    The state of the emulators cannot be stored. So every checkpoint cuts off the games under way, as a time limit would
+    (for the learner they are truncated, their scores are not logged), and begins new ones, with seeds that follow from
+    --seed and the step. A resumed run begins the same games, and on a CPU goes on equal to the bit.
+    """
+    run_dir, saved = args.resume, None
+    if args.resume:
+        args, saved = load_checkpoint(args)
+    check(args)
+    args = with_protocol(args)
+    torch.set_num_threads(args.num_threads)
+    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    device = torch.device("cuda" if args.cuda else "cpu")
+    if args.cuda:
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
+
+    env = make_env(args, args.num_envs)
+    num_frames, num_actions = env.single_observation_space.shape[0], int(env.single_action_space.n)
+    buffer = ReplayBuffer(args.buffer_size, args.num_envs, place_replay(args, device))
+    q_network = QNetwork(num_frames, num_actions, args).to(device)
+    target_network = QNetwork(num_frames, num_actions, args).to(device)
+    target_network.load_state_dict(q_network.state_dict())
+    optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)
+    compute_gradient = compiled(backpropagate, args.cuda) if args.compile else backpropagate
+
+    learners = {"q_network": q_network, "target_network": target_network, "optimizer": optimizer}
+    first_step, updates, best_return, best_step, seconds = 0, 0, -math.inf, 0, 0.0
+    if saved:
+        first_step, updates, best_return, best_step, seconds = restore(saved, learners, buffer, rng)
+        del saved  # and with it the file that is mapped
+    else:
+        run_dir = make_run_dir(args)
+    protocol, size = print_protocol(args), buffer.frames.nbytes / 2**30
+    print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {buffer.frames.device.type}")
+
+    video_folder = run_dir / "videos" if args.capture_video else None
+    exploration_steps = args.exploration_fraction * args.total_timesteps
+    start_time = time.time() - seconds
+    with closing(env), open_log(args, run_dir, first_step) as log:
+        games_begin = first_step
+
+        def due(every: int) -> bool:
+            return global_step // every > step_before // every
+
+        progress = tqdm(total=args.total_timesteps, initial=first_step, unit="step", disable=None)
+        for global_step in range(first_step + args.num_envs, args.total_timesteps + args.num_envs, args.num_envs):
+            step_before = global_step - args.num_envs
+            if step_before == games_begin:  # at the start, and behind every checkpoint
+                obs, info = env.reset(seed=game_seeds(args.num_envs, args.seed, step_before))
+                ended, lives = np.zeros(args.num_envs, np.bool_), info["lives"]
+                episodic_return, episodic_length = np.zeros((2, args.num_envs))
+
+            # Act: in each game at random with probability ε, else greedily.
+            epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, step_before)
+            explore, action = rng.random(args.num_envs) < epsilon, rng.integers(num_actions, size=args.num_envs)
+            if not explore.all():
+                action = np.where(explore, action, q_network.q_values(obs).argmax(axis=1))
+            env.send(action)
+
+            # Learn, while the emulators are at work: from what was stored before, as often as with one game.
+            for step in range(max(step_before, args.learning_starts) + 1, global_step + 1):
+                if step % args.train_frequency == 0:
+                    batch = buffer.sample(args.batch_size, rng, device)
+                    optimizer.zero_grad()
+                    loss, q_taken = compute_gradient(q_network, target_network, batch, args)
+                    if args.max_grad_norm < math.inf:
+                        nn.utils.clip_grad_norm_(q_network.parameters(), args.max_grad_norm)
+                    optimizer.step()
+                    updates += 1
+                if step % args.target_network_frequency == 0:
+                    update_target(target_network, q_network, args.tau)
+
+            # Store the step. Where the game had ended before, the action was ignored, and a next game has begun.
+            next_obs, reward, terminated, truncated, info = env.recv()
+            lost, lives = life_lost(info["lives"], lives) & args.terminal_on_life_loss, info["lives"]
+            buffer.add(obs, action, reward, terminated | lost, final=ended)
+            episodic_return += reward
+            episodic_length += ~ended
+            obs, ended = next_obs, terminated | truncated
+            for i in np.flatnonzero(ended):
+                score, length = episodic_return[i], episodic_length[i]
+                log({"charts/episodic_return": score, "charts/episodic_length": length}, global_step)
+                progress.set_postfix({"return": score, "ε": epsilon}, refresh=False)
+                episodic_return[i], episodic_length[i] = 0.0, 0.0
+
+            # Report.
+            progress.update(args.num_envs)
+            if due(100) and updates > 0:
+                losses = {"losses/td_loss": loss.item(), "losses/q_values": q_taken.mean().item()}
+                sps = global_step / (time.time() - start_time)
+                charts = {"charts/epsilon": epsilon, "charts/frames": global_step * args.frame_skip, "charts/SPS": sps}
+                log({**losses, **charts}, global_step)
+            if due(args.eval_frequency) or global_step >= args.total_timesteps:
+                returns, metrics = evaluate(args, q_network.q_values, video_folder, f"step-{global_step}")
+                log(metrics, global_step)
+                line = "step {:,}: return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
+                progress.write(line.format(global_step, *metrics.values()))
+                if metrics["eval/episodic_return"] > best_return:
+                    best_return, best_step = metrics["eval/episodic_return"], global_step
+                    if args.save_model:
+                        save(q_network.state_dict(), run_dir / "best_model.pt")
+
+            # Checkpoint: the observation at hand becomes the final one of its game, and new games begin.
+            if args.checkpoint_frequency and due(args.checkpoint_frequency) and global_step < args.total_timesteps:
+                nothing = np.zeros(args.num_envs)
+                buffer.add(obs, nothing, nothing, nothing, final=True)
+                counters = global_step, updates, best_return, best_step, time.time() - start_time
+                save_checkpoint(run_dir, args, learners, buffer, rng, counters)
+                games_begin = global_step
+        progress.close()
+        if args.save_model:
+            save(q_network.state_dict(), run_dir / "model.pt")
+        best = {"best_return": best_return, "best_step": best_step, "protocol": protocol}
+        result = {**metrics, "returns": returns, **best, "global_step": global_step, "updates": updates}
+        more = {"frames": global_step * args.frame_skip, "ale_py": importlib.metadata.version("ale_py")}
+        write_result(args, run_dir, {**result, **more}, seconds=time.time() - start_time)
+        (run_dir / "checkpoint.pt").unlink(missing_ok=True)
+    return run_dir
 
 
 def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, video_name: str = "eval"):
@@ -474,67 +432,141 @@ def evaluate(args: Args, q_values: Callable, video_folder: Path | None = None, v
     counted = np.arange(len(steps))[:, None] < np.where(cut, (length + 1) // 2, length)
     returns = (reward * running).sum(axis=0, dtype=float).tolist()
     if video_folder:
-        from moviepy import VideoClip  # only --capture-video needs it
-
-        def picture(seconds: float) -> np.ndarray:
-            frame = video[min(round(seconds * fps), len(video) - 1)]
-            return np.kron(frame, np.ones((4, 4), np.uint8))[:, :, None].repeat(3, axis=2)
-
-        video_folder.mkdir(exist_ok=True)
-        fps = 60 / args.frame_skip
-        clip = VideoClip(picture, duration=len(video) / fps)
-        clip.write_videofile(str(video_folder / f"{video_name}-episode-0.mp4"), fps=fps, logger=None)
-    metrics = {"eval/episodic_return": np.mean(returns), "eval/episodic_return_std": np.std(returns)}
+        write_video(video, 60 / args.frame_skip, video_folder / f"{video_name}-episode-0.mp4")
     predicted, realised = np.array(max_q[:-1])[counted], discounted[:-1][counted]
-    metrics |= {"eval/q_predicted": predicted.mean(), "eval/q_realised": realised.mean()}
-    return returns, {name: float(value) for name, value in metrics.items()}
+    return returns, {
+        "eval/episodic_return": float(np.mean(returns)),
+        "eval/episodic_return_std": float(np.std(returns)),
+        "eval/q_predicted": float(predicted.mean()),
+        "eval/q_realised": float(realised.mean()),
+    }
 
 
-# Mean scores of random play and of a human tester: Wang et al. (2016), as in DQN Zoo's atari_data.py.
-RANDOM_AND_HUMAN = """alien 227.8 7127.7 amidar 5.8 1719.5 assault 222.4 742.0 asterix 210.0 8503.3
-asteroids 719.1 47388.7 atlantis 12850.0 29028.1 bank_heist 14.2 753.1 battle_zone 2360.0 37187.5
-beam_rider 363.9 16926.5 berzerk 123.7 2630.4 bowling 23.1 160.7 boxing 0.1 12.1 breakout 1.7 30.5
-centipede 2090.9 12017.0 chopper_command 811.0 7387.8 crazy_climber 10780.5 35829.4 defender 2874.5 18688.9
-demon_attack 152.1 1971.0 double_dunk -18.6 -16.4 enduro 0.0 860.5 fishing_derby -91.7 -38.7 freeway 0.0 29.6
-frostbite 65.2 4334.7 gopher 257.6 2412.5 gravitar 173.0 3351.4 hero 1027.0 30826.4 ice_hockey -11.2 0.9
-jamesbond 29.0 302.8 kangaroo 52.0 3035.0 krull 1598.0 2665.5 kung_fu_master 258.5 22736.3
-montezuma_revenge 0.0 4753.3 ms_pacman 307.3 6951.6 name_this_game 2292.3 8049.0 phoenix 761.4 7242.6
-pitfall -229.4 6463.7 pong -20.7 14.6 private_eye 24.9 69571.3 qbert 163.9 13455.0 riverraid 1338.5 17118.0
-road_runner 11.5 7845.0 robotank 2.2 11.9 seaquest 68.4 42054.7 skiing -17098.1 -4336.9 solaris 1236.3 12326.7
-space_invaders 148.0 1668.7 star_gunner 664.0 10250.0 surround -10.0 6.5 tennis -23.8 -8.3
-time_pilot 3568.0 5229.2 tutankham 11.4 167.6 up_n_down 533.4 11693.2 venture 0.0 1187.5
-video_pinball 16256.9 17667.9 wizard_of_wor 563.5 4756.5 yars_revenge 3092.9 54576.9 zaxxon 32.5 9173.3""".split()
+# From here on: arguments, environments, files, the command line. Nothing of it is particular to the algorithm.
 
 
-def human_normalised(env_id: str, score: float) -> float | None:
-    """0 for the score of random play, 1 for a human's; None for a game of which these are not known."""
-    game = game_name(env_id)
-    if game not in RANDOM_AND_HUMAN:
-        return None
-    i = RANDOM_AND_HUMAN.index(game)
-    random, human = map(float, RANDOM_AND_HUMAN[i + 1 : i + 3])
-    return (score - random) / (human - random)
+class BadInput(ValueError):
+    """What was asked for cannot be done; the message is one sentence for the user."""
+
+
+def check(args: Args) -> None:
+    """Raises BadInput for the first argument out of its range. Takes 1e5 for a whole number too."""
+    latest = args.total_timesteps - args.total_timesteps % max(args.train_frequency, 1) - 1  # before the last update
+    lower = {"buffer_size": 8 * args.num_envs, "learning_starts": 4 * args.num_envs}
+    upper = {"batch_size": args.buffer_size, "train_frequency": args.total_timesteps, "learning_starts": latest}
+    for name, hint in get_type_hints(Args, include_extras=True).items():
+        if get_origin(hint) is Annotated and (value := getattr(args, name)) is not None:
+            least, most = lower.get(name, hint.__metadata__[0]), upper.get(name, hint.__metadata__[1])
+            if not least <= value <= most:
+                raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
+            setattr(args, name, int(value) if hint.__origin__ in (int, int | None) else value)
+    if args.cuda and not torch.cuda.is_available():
+        raise BadInput("--cuda needs a GPU and a PyTorch built for it; this one finds none")
+    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy")):
+        if wanted and not importlib.util.find_spec(package):
+            raise BadInput(f"{package} is missing: pip install {package}")
+
+
+def with_protocol(args: Args) -> Args:
+    """The arguments with what was left open (None) as the protocol has it."""
+    parts = PROTOCOLS[args.protocol].items()
+    return replace(args, **{name: value for name, value in parts if getattr(args, name) is None})
+
+
+def print_protocol(args: Args) -> dict:
+    """Prints and returns all that scores depend on besides the agent."""
+    protocol = {name: getattr(args, name) for name in ("protocol", *PROTOCOLS["nature"], "frame_skip", "max_frames")}
+    print(f"{args.env_id}: {', '.join(f'{name} {value}' for name, value in protocol.items())}")
+    return protocol
+
+
+def game_name(env_id: str) -> str:
+    """ALE/BeamRider-v5 or BeamRiderNoFrameskip-v4 -> beam_rider. Raises BadInput if there is no such game."""
+    try:
+        from ale_py import roms
+    except ImportError as error:
+        raise BadInput("Atari games need ale-py: pip install ale-py") from error
+    names = {}
+    for name in roms.get_all_rom_ids():
+        title = name.title().replace("_", "")
+        names |= {f"ALE/{title}-v5": name, f"{title}NoFrameskip-v4": name}
+    if env_id not in names:
+        near = difflib.get_close_matches(env_id, names)
+        hint = f"; nearest names: {', '.join(near)}" if near else ", whose names are such as ALE/Pong-v5"
+        raise BadInput(f"{env_id} is not an Atari game{hint}")
+    return names[env_id]
+
+
+def make_env(args: Args, num_envs: int) -> gym.vector.VectorEnv:
+    """num_envs games with observations (num_envs, 4, 84, 84) uint8, the newest frame last; black before a game's start.
+
+    The step after a game's end ignores its action and returns the first observation of the next game, with reward 0.
+    """
+    game = game_name(args.env_id)
+    from ale_py.vector_env import AtariVectorEnv
+
+    try:
+        return AtariVectorEnv(
+            game,
+            num_envs,
+            max_num_frames_per_episode=args.max_frames,
+            repeat_action_probability=args.repeat_action_probability,
+            frameskip=args.frame_skip,
+            noop_max=args.noop_max,
+            use_fire_reset=args.fire_reset,
+            reward_clipping=False,  # for the raw score; the learner clips by itself
+            episodic_life=False,  # it would begin a new game after every life
+        )
+    except (AssertionError, OSError, RuntimeError) as error:
+        raise BadInput(f"cannot make {args.env_id}: {error}") from error
+
+
+def game_seeds(num_envs: int, *key: int) -> np.ndarray:
+    """Seeds of num_envs games (num_envs,), others for every key."""
+    return np.random.SeedSequence(key).generate_state(num_envs).astype(np.int64) % 2**31
+
+
+def place_replay(args: Args, device: torch.device) -> torch.device:
+    """Where the replay buffer goes: on the device if it fits there, else on the CPU. Raises BadInput if it does not."""
+    needed, spare = args.buffer_size * (84 * 84 + 5), 2**30  # spare: for networks, batches and the emulators
+    free = {"cuda": torch.cuda.mem_get_info()[0]} if device.type == "cuda" else {}
+    free["cpu"] = psutil.virtual_memory().available
+    through_cpu = ["cpu"] if args.checkpoint_frequency else []  # a checkpoint's way to the disk
+    fits = [name for name in free if all(needed + spare <= free[place] for place in (name, *through_cpu))]
+    if not fits:
+        found = ", ".join(f"{size / 2**30:.1f} GiB free on the {name}" for name, size in free.items())
+        size = f"{needed / 2**30:.1f} GiB and 1 GiB to spare"
+        raise BadInput(f"a --buffer-size of {args.buffer_size:,} needs {size}; {found}")
+    return torch.device(fits[0])
+
+
+def compiled(function: Callable, cuda: bool) -> Callable:
+    """The function, with its backward pass, as one graph by torch.compile."""
+    torch.compiler.reset()  # forgets other runs of this process, which without guards would be taken for this one
+    torch._dynamo.config.trace_autograd_ops = True  # loss.backward() too goes into the graph
+    # No guards: within a run nothing changes that they look at, and an exception such as Ctrl-C gets lost in them.
+    options = {"cpp_wrapper": not cuda, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    return torch.compile(function, fullgraph=True, options={**options, "triton.cudagraphs": cuda})
 
 
 def make_run_dir(args: Args) -> Path:
     """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time}, a second on where that exists, and its args.json."""
-    for unix_time in count(int(time.time())):
-        name = f"{args.env_id}__{args.exp_name}__{args.seed}__{unix_time}"
-        run_dir = args.runs_dir / name.replace("/", "-").replace(":", "-")
-        try:
-            run_dir.mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
+    name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
+    unix_time = int(time.time())
+    while (run_dir := Path(args.runs_dir) / f"{name}{unix_time}").exists():
+        unix_time += 1
+    try:
+        run_dir.mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
     git = "git describe --always --dirty --abbrev=40 --exclude '*'"  # prints nothing outside a repository
     commit = subprocess.run(git, shell=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version()}
-    origin |= {package.__name__: str(package.__version__) for package in (torch, gym, np)}
-    origin |= {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
-    origin["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    (run_dir / "args.json").write_text(json.dumps(asdict(args) | origin, indent=2, default=str))
+    versions = {package.__name__: str(package.__version__) for package in (torch, gym, np)}
+    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version(), **versions}
+    machine = {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    content = {**asdict(args), **origin, **machine, "gpu": gpu}
+    (run_dir / "args.json").write_text(json.dumps(content, indent=2, default=str))
     return run_dir
 
 
@@ -542,13 +574,10 @@ def start_wandb(args: Args, name: str):
     """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
     import wandb  # only --track needs it, and it takes half a second
 
-    options = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name, "config": asdict(args)}
-    options |= {"save_code": True, "settings": wandb.Settings(init_timeout=10)}  # seconds
-    mode = args.wandb_mode or os.environ.get("WANDB_MODE", "online")
+    names = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
+    options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
     try:
-        if mode == "online" and not wandb.login(prompt=False):
-            raise wandb.Error("no account here (wandb login)")
-        return wandb.init(mode=mode, **options)
+        return wandb.init(mode=args.wandb_mode, **options)
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
@@ -559,7 +588,6 @@ def start_wandb(args: Args, name: str):
 def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
     """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
     run = start_wandb(args, run_dir.name) if args.track else None
-    exit_code = 1
     with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
         writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
 
@@ -571,7 +599,7 @@ def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
             values = [{"tag": name, "simple_value": value} for name, value in metrics.items()]
             write(step=global_step, summary={"value": values})
             if run:
-                run.log(metrics | {"global_step": global_step})
+                run.log({**metrics, "global_step": global_step})
             for name, value in metrics.items():
                 if not math.isfinite(value):
                     raise FloatingPointError(f"{name} is {value} at step {global_step:,} (lower --learning-rate?)")
@@ -581,10 +609,9 @@ def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
             # TensorBoard drops what the process that ended had logged behind the checkpoint where this one goes on.
             write(step=first_step + 1, session_log=SessionLog(status=SessionLog.START))
             yield log
-            exit_code = 0
         finally:
             if run:
-                run.finish(exit_code=exit_code)
+                run.finish(exit_code=0 if (run_dir / "result.json").exists() else 1)
 
 
 def save(content, path: Path) -> None:
@@ -601,15 +628,22 @@ def save(content, path: Path) -> None:
     os.replace(part, path)
 
 
-def save_checkpoint(run_dir: Path, args: Args, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
+def save_checkpoint(run_dir: Path, args: Args, learners: dict, buffer: ReplayBuffer, rng, counters: tuple) -> None:
     """Writes checkpoint.pt: all that train() needs in order to go on."""
-    own = json.dumps(asdict(args), default=str)
-    save({"args": own, "tensors": tensors, "numbers": numbers}, run_dir / "checkpoint.pt")
+    content = {
+        "args": json.dumps(asdict(args), default=str),
+        "learners": {name: learner.state_dict() for name, learner in learners.items()},
+        "replay": buffer.tensors(),
+        "rng": rng.bit_generator.state,
+        "torch_rng": torch.get_rng_state(),
+        "counters": (buffer.added, *counters),
+    }
+    save(content, run_dir / "checkpoint.pt")
 
 
 def load_checkpoint(args: Args) -> tuple[Args, dict]:
     """The arguments and the last checkpoint of the run in the folder args.resume. Raises BadInput."""
-    run_dir = args.resume
+    run_dir = Path(args.resume)
     if replace(args, resume=None) != Args():
         raise BadInput("--resume goes on with the arguments of the run: give no others")
     if (run_dir / "result.json").exists():
@@ -619,155 +653,47 @@ def load_checkpoint(args: Args) -> tuple[Args, dict]:
         # Mapped, not read: what it holds goes straight to where it belongs, and is in memory but once.
         saved = torch.load(run_dir / "checkpoint.pt", weights_only=True, map_location="cpu", mmap=True)
         own = json.loads(saved["args"])
-        args = Args(**own | {"runs_dir": Path(own["runs_dir"])})
     except Exception as error:  # reading a file that is cut short or holds something else can fail in any way
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise BadInput(f"{run_dir} has no whole checkpoint ({reason:.200})") from error
     for name, value in own.items():
         if value != stored.get(name):
             raise BadInput(f"{run_dir}/checkpoint.pt is of another run, with {name} {value}, not {stored.get(name)}")
-    return args, saved
+    return Args(**{**own, "runs_dir": Path(own["runs_dir"])}), saved
 
 
-def train(args: Args) -> Path:
-    """Trains and evaluates one agent and returns its run folder. Raises BadInput, FloatingPointError, OSError.
+def restore(saved: dict, learners: dict, buffer: ReplayBuffer, rng: np.random.Generator) -> tuple:
+    """Puts a checkpoint's content where it belongs, and returns the counters that save_checkpoint was given."""
+    for name, learner in learners.items():
+        learner.load_state_dict(saved["learners"][name])
+    for name, tensor in buffer.tensors().items():
+        tensor.copy_(saved["replay"][name])
+    rng.bit_generator.state = saved["rng"]
+    torch.set_rng_state(saved["torch_rng"])
+    buffer.added, *counters = saved["counters"]
+    return counters
 
-    The state of the emulators cannot be stored. So every checkpoint cuts off the games under way, as a time limit would
-    (for the learner they are truncated, their scores are not logged), and begins new ones, with seeds that follow from
-    --seed and the step. A resumed run begins the same games, and on a CPU goes on equal to the bit.
-    """
-    run_dir, saved = args.resume, None
-    if args.resume:
-        args, saved = load_checkpoint(args)
-    check(args)
-    args = with_protocol(args)
-    torch.set_num_threads(args.num_threads)
-    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
-    torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    device = torch.device("cuda" if args.cuda else "cpu")
-    if args.cuda:
-        torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
 
-    env = make_env(args, args.num_envs)
-    num_actions = int(env.single_action_space.n)
-    buffer = ReplayBuffer(args.buffer_size, args.num_envs, place_replay(args, device))
-    q_network = QNetwork(num_actions).to(device)
-    target_network = QNetwork(num_actions).to(device)
-    q_vector, target_vector = as_vector(q_network), as_vector(target_network)
-    update_target(target_vector, q_vector, tau=1.0)
-    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros((), device=device)]]
-    update = loss_and_gradient
-    if args.compile:
-        torch._dynamo.config.trace_autograd_ops = True  # the backward pass too goes into the graph
-        options = {"triton.cudagraphs": True} if args.cuda else {"cpp_wrapper": True}
-        update = torch.compile(loss_and_gradient, fullgraph=True, options=options)
+def write_video(frames: list[np.ndarray], fps: float, path: Path) -> None:
+    """Writes pictures (84, 84) uint8 as mp4, four times as large."""
+    from moviepy import VideoClip  # only --capture-video needs it
 
-    tensors = {"q": q_vector, "target": target_vector, "mean": moments[0][0], "square": moments[1][0]}
-    tensors |= {"steps": moments[2][0]} | buffer.tensors()
-    first_step, updates, best_return, best_step, seconds = 0, 0, -math.inf, 0, 0.0
-    if saved:
-        for name, tensor in tensors.items():
-            tensor.copy_(saved["tensors"][name])
-        first_step, updates, best_return, best_step, seconds, buffer.added = saved["numbers"]["counters"]
-        rng.bit_generator.state = saved["numbers"]["rng"]
-        torch.set_rng_state(saved["numbers"]["torch_rng"])
-        del saved  # and with it the file that is mapped
-    else:
-        run_dir = make_run_dir(args)
-    protocol = print_protocol(args)
-    size = buffer.frames.nbytes / 2**30
-    print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {buffer.frames.device.type}")
+    def picture(seconds: float) -> np.ndarray:
+        frame = frames[min(round(seconds * fps), len(frames) - 1)]
+        return np.kron(frame, np.ones((4, 4), np.uint8))[:, :, None].repeat(3, axis=2)
 
-    video_folder = run_dir / "videos" if args.capture_video else None
-    exploration_steps = args.exploration_fraction * args.total_timesteps
-    start_time = time.time() - seconds
-    with closing(env), open_log(args, run_dir, first_step) as log:
-        games_begin = first_step
+    path.parent.mkdir(exist_ok=True)
+    VideoClip(picture, duration=len(frames) / fps).write_videofile(str(path), fps=fps, logger=None)
 
-        def due(every: int) -> bool:
-            return global_step // every > step_before // every
 
-        progress = tqdm(total=args.total_timesteps, initial=first_step, unit="step", disable=None)
-        for global_step in range(first_step + args.num_envs, args.total_timesteps + args.num_envs, args.num_envs):
-            step_before = global_step - args.num_envs
-            if step_before == games_begin:  # at the start, and behind every checkpoint
-                obs, info = env.reset(seed=game_seeds(args.num_envs, args.seed, step_before))
-                ended, lives = np.zeros(args.num_envs, np.bool_), info["lives"]
-                episodic_return, episodic_length = np.zeros((2, args.num_envs))
-
-            # Act: in each game at random with probability ε, else greedily.
-            epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, step_before)
-            explore, action = rng.random(args.num_envs) < epsilon, rng.integers(num_actions, size=args.num_envs)
-            if not explore.all():
-                action = np.where(explore, action, q_network.q_values(obs).argmax(axis=1))
-            env.send(action)
-
-            # Learn, while the emulators are at work: from what was stored before, as often as with one game.
-            for step in range(max(step_before, args.learning_starts) + 1, global_step + 1):
-                if step % args.train_frequency == 0:
-                    batch = buffer.sample(args.batch_size, rng, device)
-                    loss, q_taken, gradient = update(q_network, target_network, batch, args)
-                    adam_step(q_vector, gradient, moments, args.learning_rate)
-                    updates += 1
-                if step % args.target_network_frequency == 0:
-                    update_target(target_vector, q_vector, args.tau)
-
-            # Store the step. Where the game had ended before, the action was ignored, and a next game has begun.
-            next_obs, reward, terminated, truncated, info = env.recv()
-            lost, lives = life_lost(info["lives"], lives) & args.terminal_on_life_loss, info["lives"]
-            buffer.add(obs, action, reward, terminated | lost, final=ended)
-            episodic_return += reward
-            episodic_length += ~ended
-            obs, ended = next_obs, terminated | truncated
-            for i in np.flatnonzero(ended):
-                score, length = episodic_return[i], episodic_length[i]
-                log({"charts/episodic_return": score, "charts/episodic_length": length}, global_step)
-                progress.set_postfix({"return": score, "ε": epsilon}, refresh=False)
-                episodic_return[i], episodic_length[i] = 0.0, 0.0
-
-            # Report.
-            progress.update(args.num_envs)
-            if due(100) and updates > 0:
-                metrics = {"losses/td_loss": loss.item(), "losses/q_values": q_taken.mean().item()}
-                metrics |= {"charts/epsilon": epsilon, "charts/frames": global_step * args.frame_skip}
-                log(metrics | {"charts/SPS": global_step / (time.time() - start_time)}, global_step)
-            if due(args.eval_frequency) or global_step >= args.total_timesteps:
-                returns, metrics = evaluate(args, q_network.q_values, video_folder, f"step-{global_step}")
-                log(metrics, global_step)
-                line = "step {:,}: return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
-                progress.write(line.format(global_step, *metrics.values()))
-                if metrics["eval/episodic_return"] > best_return:
-                    best_return, best_step = metrics["eval/episodic_return"], global_step
-                    if args.save_model:
-                        save(q_network.state_dict(), run_dir / "best_model.pt")
-
-            # Checkpoint: the observation at hand becomes the final one of its game, and new games begin.
-            if args.checkpoint_frequency and due(args.checkpoint_frequency) and global_step < args.total_timesteps:
-                nothing = np.zeros(args.num_envs)
-                buffer.add(obs, nothing, nothing, nothing, final=True)
-                counters = global_step, updates, best_return, best_step, time.time() - start_time, buffer.added
-                numbers = {"counters": counters, "rng": rng.bit_generator.state, "torch_rng": torch.get_rng_state()}
-                save_checkpoint(run_dir, args, tensors, numbers)
-                games_begin = global_step
-        progress.close()
-        if args.save_model:
-            save(q_network.state_dict(), run_dir / "model.pt")
-
-    seconds = time.time() - start_time
-    normalised = human_normalised(args.env_id, metrics["eval/episodic_return"])
-    result = metrics | {"returns": returns, "best_return": best_return, "best_step": best_step}
-    result |= {"human_normalised": normalised, "protocol": protocol, "ale_py": importlib.metadata.version("ale_py")}
-    result |= {"global_step": global_step, "frames": global_step * args.frame_skip, "updates": updates}
-    result |= {"seconds": seconds, "sps": global_step / seconds}
-    (run_dir / "result.part").write_text(json.dumps(result, indent=2))
-    os.replace(run_dir / "result.part", run_dir / "result.json")  # last and at once: a run that has it is complete
-    (run_dir / "checkpoint.pt").unlink(missing_ok=True)
-    print(
-        f"{args.env_id}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} games, "
-        f"trained {global_step:,} steps in {seconds:.0f} s ({global_step / seconds:,.0f} steps/s), see {run_dir}"
-    )
-    return run_dir
+def write_result(args: Args, run_dir: Path, result: dict, seconds: float) -> None:
+    """Writes result.json, last and at once, because a run that has it is complete; says how it went."""
+    steps, returns, speed = result["global_step"], result["returns"], result["global_step"] / seconds
+    (run_dir / "result.part").write_text(json.dumps({**result, "seconds": seconds, "sps": speed}, indent=2))
+    os.replace(run_dir / "result.part", run_dir / "result.json")
+    score = f"return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} games"
+    trained = f"trained {steps:,} steps in {seconds:.0f} s ({speed:,.0f} steps/s)"
+    print(f"{args.env_id}: {score}, {trained}, see {run_dir}")
 
 
 def play(args: Args) -> None:
@@ -775,23 +701,22 @@ def play(args: Args) -> None:
     if args.resume:
         raise BadInput("--evaluate plays and --resume trains: give one of them")
     check(args)
-    args = with_protocol(args)
-    device = torch.device("cuda" if args.cuda else "cpu")
+    args, path = with_protocol(args), Path(args.evaluate)
     with closing(make_env(args, 1)) as env:
-        q_network = QNetwork(int(env.single_action_space.n))
+        q_network = QNetwork(env.single_observation_space.shape[0], int(env.single_action_space.n), args)
     try:
-        weights = torch.load(args.evaluate, weights_only=True, map_location="cpu")
-        origin = args.evaluate.parent / "args.json"  # many games have equally many actions: the weights alone would fit
+        weights = torch.load(path, weights_only=True, map_location="cpu")
+        origin = path.parent / "args.json"  # many games have equally many actions: the weights alone would fit
         trained_on = json.loads(origin.read_text())["env_id"] if origin.exists() else args.env_id
         q_network.load_state_dict(weights)
     except Exception as error:  # reading a file that holds something else can fail in any way
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BadInput(f"{args.evaluate} does not hold weights for {args.env_id} ({reason:.200})") from error
+        raise BadInput(f"{path} does not hold weights for {args.env_id} ({reason:.200})") from error
     if game_name(trained_on) != game_name(args.env_id):
-        raise BadInput(f"{args.evaluate} does not hold weights for {args.env_id}: they were trained on {trained_on}")
+        raise BadInput(f"{path} does not hold weights for {args.env_id}: they were trained on {trained_on}")
     print_protocol(args)
-    video_folder = args.evaluate.parent / "videos" if args.capture_video else None
-    returns, _ = evaluate(args, q_network.to(device).q_values, video_folder)
+    q_values = q_network.to("cuda" if args.cuda else "cpu").q_values
+    returns, _ = evaluate(args, q_values, path.parent / "videos" if args.capture_video else None)
     print(f"{args.env_id}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} games")
 
 

@@ -67,7 +67,10 @@ LADDER = (
     Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
-        differs=tuple("imports Args check make_env QNetwork Batch ReplayBuffer evaluate open_log train play".split()),
+        differs=(
+            *("imports", "Args", "QNetwork", "Batch", "ReplayBuffer", "train", "evaluate"),
+            *("check", "make_env", "compiled", "open_log", "write_result", "play"),
+        ),
     ),
 )
 HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())

@@ -218,8 +218,13 @@ def side_by_side(a: Results, b: Results, name_a: str, name_b: str) -> tuple[Resu
 
 
 def read_references() -> dict:
-    """{environment: {random, reference, ...}} of reference_scores.toml."""
-    return tomllib.loads(REFERENCES.read_text(encoding="utf-8"))
+    """{environment: {random, reference, ...}} of reference_scores.toml, an Atari game under both of its usual names."""
+    scores = tomllib.loads(REFERENCES.read_text(encoding="utf-8"))
+    for game, (random, human) in scores.pop("random_and_human").items():
+        title = game.title().replace("_", "")
+        known = {"random": random, "reference": human, "reference_is": "human", **scores.get(f"ALE/{title}-v5", {})}
+        scores[f"ALE/{title}-v5"] = scores[f"{title}NoFrameskip-v4"] = known
+    return scores
 
 
 def arguments_that_differ(records: list[Record]) -> dict[str, dict[str, str]]:

@@ -535,17 +535,17 @@ def parts_of_a_step(env: gym.vector.VectorEnv, own: dqn_atari.Args, device: torc
     """{name: (call, steps that a call serves)} of dqn_atari.py, in the order in which they come."""
     n, rng = env.num_envs, np.random.default_rng(1)
     buffer = dqn_atari.ReplayBuffer(10_000, n, device)
-    q_network, target_network = (dqn_atari.QNetwork(6).to(device) for _ in range(2))
-    q_vector = dqn_atari.as_vector(q_network)
-    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros((), device=device)]]
+    q_network, target_network = (dqn_atari.QNetwork(4, 6, own).to(device) for _ in range(2))
+    optimizer = torch.optim.Adam(q_network.parameters(), lr=own.learning_rate, fused=True)
     (obs, _), zeros = env.reset(seed=1), np.zeros(n, np.int64)
 
     def write() -> None:
         buffer.add(obs, zeros, zeros, zeros, zeros)
 
     def update() -> None:
-        _, _, gradient = dqn_atari.loss_and_gradient(q_network, target_network, batch, own)
-        dqn_atari.adam_step(q_vector, gradient, moments, own.learning_rate)
+        optimizer.zero_grad()
+        dqn_atari.backpropagate(q_network, target_network, batch, own)
+        optimizer.step()
 
     for _ in range(10_000 // n):
         write()

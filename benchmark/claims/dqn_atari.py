@@ -89,22 +89,22 @@ def learn(first_weights: str, seed: int, args: Args) -> tuple[np.ndarray, dict[s
     rng = np.random.default_rng(seed)
     defaults = dqn_atari.with_protocol(dqn_atari.Args(env_id="ALE/Pong-v5", cuda=False))
     buffer, num_actions = random_play(args, defaults, seed)
-    q_network, target_network = (dqn_atari.QNetwork(num_actions) for _ in range(2))
+    q_network, target_network = (dqn_atari.QNetwork(4, num_actions, defaults) for _ in range(2))
     if first_weights == "PyTorch's":
         for layer in q_network:
             if hasattr(layer, "reset_parameters"):
                 layer.reset_parameters()
-    q_vector, target_vector = dqn_atari.as_vector(q_network), dqn_atari.as_vector(target_network)
-    dqn_atari.update_target(target_vector, q_vector, tau=1.0)
-    moments = [[torch.zeros_like(q_vector)], [torch.zeros_like(q_vector)], [torch.zeros(())]]
+    target_network.load_state_dict(q_network.state_dict())
+    optimizer = torch.optim.Adam(q_network.parameters(), lr=defaults.learning_rate, fused=True)
     losses = []
     for update in range(1, args.updates + 1):
         batch = buffer.sample(defaults.batch_size, rng, CPU)
-        loss, _, gradient = dqn_atari.loss_and_gradient(q_network, target_network, batch, defaults)
-        dqn_atari.adam_step(q_vector, gradient, moments, defaults.learning_rate)
+        optimizer.zero_grad()
+        loss, _ = dqn_atari.backpropagate(q_network, target_network, batch, defaults)
+        optimizer.step()
         losses.append(loss.item())
         if update * defaults.train_frequency % defaults.target_network_frequency == 0:
-            dqn_atari.update_target(target_vector, q_vector, tau=1.0)
+            dqn_atari.update_target(target_network, q_network, tau=1.0)
     obs = buffer.sample(256, rng, CPU).obs
     with torch.inference_mode():
         dead = dead_units(q_network, obs)
