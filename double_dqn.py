@@ -59,7 +59,7 @@ class Args:
     track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` uploads (or WANDB_MODE)
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
     capture_video: bool = False  # record the first episode of every evaluation as mp4, in videos/ beside the weights
     save_model: bool = False  # keep the final weights (model.pt) and the best evaluated ones (best_model.pt)
     evaluate: Path | None = None  # load these weights and only play

@@ -58,7 +58,7 @@ Whole = Annotated[int, 0, math.inf]
 Share = Annotated[float, 0, 1]
 PositiveShare = Annotated[float, 1e-12, 1]
 Positive = Annotated[float, 1e-12, math.inf]
-THREADS = min(4, torch.get_num_threads())
+THREADS = min(4, torch.get_num_threads())  # one for each core, or OMP_NUM_THREADS, but at most 4
 
 
 @dataclass
@@ -67,11 +67,11 @@ class Args:
     seed: Annotated[int, 0, 2**31] = 1  # seed of weights, exploration, replay and environment
     cuda: bool = torch.cuda.is_available()  # learn on the GPU (default: if there is one)
     compile: bool = False  # compute loss and gradient with torch.compile, for a GPU (on a CPU it gains nothing)
-    num_threads: Count = THREADS  # CPU threads of PyTorch (default: a core each, at most 4)
+    num_threads: Count = THREADS  # CPU threads of PyTorch (default: one for each core, but at most 4)
     track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` uploads (or WANDB_MODE)
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
     capture_video: bool = False  # record what the agent sees in the first game of every evaluation as mp4
     save_model: bool = False  # keep the final weights (model.pt) and the best evaluated ones (best_model.pt)
     checkpoint_frequency: Whole = 0  # steps between checkpoints, which cut off the games under way (0: none)
@@ -81,11 +81,11 @@ class Args:
 
     env_id: str = "BreakoutNoFrameskip-v4"  # Atari game, as ALE/Breakout-v5 or (the same here) BreakoutNoFrameskip-v4
     num_envs: Count = 1  # games played in parallel
-    protocol: Literal["nature", "machado"] = "nature"  # how scores are measured: the next six and eval-epsilon
-    repeat_action_probability: Annotated[float | None, 0, 1] = None  # "sticky" frames (default: nature 0, machado 0.25)
-    terminal_on_life_loss: bool | None = None  # True or False, for the learner alone (nature True, machado False)
-    noop_max: Annotated[int | None, 0, math.inf] = None  # games begin with fewer idle frames (nature 30, machado 0)
-    fire_reset: bool | None = None  # True or False: press fire at a game's start (nature True, machado False)
+    protocol: Literal["nature", "machado"] = "nature"  # as in the Nature paper or as Machado et al.; sets the next four and eval-epsilon
+    repeat_action_probability: Annotated[float | None, 0, 1] = None  # of a "sticky" frame (default: nature 0, machado 0.25)
+    terminal_on_life_loss: bool | None = None  # a lost life is terminal for the learner (default: nature True, machado False)
+    noop_max: Annotated[int | None, 0, math.inf] = None  # a game begins with fewer idle frames (nature 30, machado 0)
+    fire_reset: bool | None = None  # press fire at a game's start, not after a lost life (default: nature True, machado False)
     frame_skip: Count = 4  # frames for which an action is repeated
     max_frames: Count = 108_000  # games are truncated after so many frames (108,000: half an hour)
     total_timesteps: Count = 10_000_000  # steps to train for
@@ -104,7 +104,7 @@ class Args:
     max_grad_norm: Positive = math.inf  # longer gradients are scaled down to this norm (inf: never)
     eval_frequency: Count = 250_000  # steps between evaluations
     eval_episodes: Count = 10  # games in an evaluation, played in parallel
-    eval_epsilon: Annotated[float | None, 0, 1] = None  # ε in evaluations (nature 0.05, machado 0.001)
+    eval_epsilon: Annotated[float | None, 0, 1] = None  # ε in evaluations (default: nature 0.05, machado 0.001)
 
 
 # What --protocol stands for, where a flag does not say otherwise.
