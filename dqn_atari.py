@@ -81,11 +81,11 @@ class Args:
 
     env_id: str = "BreakoutNoFrameskip-v4"  # Atari game, as ALE/Breakout-v5 or (the same here) BreakoutNoFrameskip-v4
     num_envs: Count = 1  # games played in parallel
-    protocol: Literal["nature", "machado"] = "nature"  # as in the Nature paper or as Machado et al.; sets the next four and eval-epsilon
-    repeat_action_probability: Annotated[float | None, 0, 1] = None  # of a "sticky" frame (default: nature 0, machado 0.25)
-    terminal_on_life_loss: bool | None = None  # a lost life is terminal for the learner (default: nature True, machado False)
+    protocol: Literal["nature", "machado"] = "nature"  # that of scores; stands for the next four and eval-epsilon
+    repeat_action_probability: Annotated[float | None, 0, 1] = None  # of "sticky" frames (nature 0, machado 0.25)
+    terminal_on_life_loss: bool | None = None  # lost lives are terminal for the learner (nature True, machado False)
     noop_max: Annotated[int | None, 0, math.inf] = None  # a game begins with fewer idle frames (nature 30, machado 0)
-    fire_reset: bool | None = None  # press fire at a game's start, not after a lost life (default: nature True, machado False)
+    fire_reset: bool | None = None  # press fire as a game begins, not after a lost life (nature True, machado False)
     frame_skip: Count = 4  # frames for which an action is repeated
     max_frames: Count = 108_000  # games are truncated after so many frames (108,000: half an hour)
     total_timesteps: Count = 10_000_000  # steps to train for
