@@ -22,6 +22,8 @@ import json
 import math
 import os
 import platform
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -60,8 +62,8 @@ class Args:
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
     wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
-    capture_video: bool = False  # record the first episode of every evaluation as mp4, in videos/ beside the weights
-    save_model: bool = False  # keep the final weights (model.pt) and the best evaluated ones (best_model.pt)
+    capture_video: bool = False  # record 1,000 frames of every evaluation's first episode, in videos/
+    save_model: bool = False  # keep weights at every evaluation: the last (model.pt) and the best (best_model.pt)
     evaluate: Path | None = None  # load these weights and only play
     runs_dir: Path = Path("runs")  # where the run folder is made
 
@@ -71,8 +73,8 @@ class Args:
     total_timesteps: Count = 100_000  # environment steps to train for
     learning_rate: Positive = 1e-2  # step size of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
-    hidden_sizes: Annotated[tuple[int, ...], 1, math.inf] = (64, 64)  # units of each hidden layer
-    buffer_size: Count = 100_000  # transitions kept in the replay buffer
+    hidden_sizes: Annotated[tuple[int, ...], 1, 10_000] = (64, 64)  # units of each hidden layer
+    buffer_size: Annotated[int, 1, 10**12] = 100_000  # transitions kept in the replay buffer
     gamma: Share = 0.99  # discount factor γ
     tau: PositiveShare = 0.015  # fraction of the way to the online network in a target update (1: a copy)
     target_network_frequency: Count = 4  # environment steps between target updates (many for copies, --tau 1)
@@ -191,8 +193,8 @@ def update_target(target_network: QNetwork, q_network: QNetwork, tau: float) -> 
 def train(args: Args) -> Path:
     """Trains and evaluates one agent and returns its run folder. Raises BadInput, FloatingPointError, OSError."""
     check(args)
-    torch.set_num_threads(1)  # with matrices this small a second thread gains nothing
-    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
+    random.seed(args.seed)  # some environments draw from the generators that Python and NumPy share out
+    np.random.seed(args.seed)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     device = torch.device("cuda" if args.cuda else "cpu")
@@ -209,14 +211,14 @@ def train(args: Args) -> Path:
 
     run_dir = make_run_dir(args)
     exploration_steps = args.exploration_fraction * args.total_timesteps
-    with closing(env), open_log(args, run_dir) as log:
+    with closing(env), open_log(args, run_dir) as log, torch_threads(1):  # small matrices gain nothing from a second
         rewards, updates, best_return, start_time = [], 0, -math.inf, time.time()
         obs, _ = env.reset(seed=args.seed)
         progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
         for global_step in progress:
             # Act: at random with probability ε, else greedily.
             epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, global_step - 1)
-            action = rng.integers(num_actions) if rng.random() < epsilon else q_values(obs).argmax()
+            action = int(rng.integers(num_actions) if rng.random() < epsilon else q_values(obs).argmax())
             next_obs, reward, terminated, truncated, _ = env.step(action)
             buffer.add(obs, action, reward, next_obs, terminated)
             obs = next_obs
@@ -249,6 +251,10 @@ def train(args: Args) -> Path:
                 sps = global_step / (time.time() - start_time)
                 log({**losses, "charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
+                if args.save_model:  # before anything can go wrong in an evaluation
+                    save_weights(q_network, run_dir / "model.pt")
+                if global_step == args.total_timesteps:
+                    env.close()  # of some environments there can be only one, and evaluate makes its own
                 returns, metrics = evaluate(args, q_values, run_dir / "videos" / f"step-{global_step}")
                 log(metrics, global_step)
                 line = "step {:,}: greedy return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
@@ -257,8 +263,6 @@ def train(args: Args) -> Path:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
                     if args.save_model:
                         save_weights(q_network, run_dir / "best_model.pt")
-        if args.save_model:
-            save_weights(q_network, run_dir / "model.pt")
         best = {"best_return": best_return, "best_step": best_step}
         result = {**metrics, "returns": returns, **best, "global_step": global_step, "updates": updates}
         write_result(args, run_dir, result, seconds=time.time() - start_time)
@@ -280,7 +284,7 @@ def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple
             while not (terminated or truncated):
                 q = q_values(obs)
                 max_q.append(q.max())
-                obs, reward, terminated, truncated, _ = env.step(q.argmax())
+                obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
                 rewards.append(float(reward))
             discounted = [0.0 if terminated else q_values(obs).max()]
             for reward in reversed(rewards):
@@ -306,7 +310,7 @@ class BadInput(ValueError):
 
 def check(args: Args) -> None:
     """Raises BadInput for the first argument out of its range. Takes 1e5 for a whole number too."""
-    latest = args.total_timesteps - args.train_frequency  # with a later start there would be no update
+    latest = args.total_timesteps - args.total_timesteps % max(args.train_frequency, 1) - 1  # before the last update
     tighter = {"batch_size": args.buffer_size, "train_frequency": args.total_timesteps, "learning_starts": latest}
     for name, hint in get_type_hints(Args, include_extras=True).items():
         if get_origin(hint) is Annotated and (value := getattr(args, name)) is not None:
@@ -329,7 +333,8 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **drawing)
         if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
             env.reset()
-            env.render()
+            if np.shape(env.render())[2:] != (3,):
+                raise BadInput("its render() returns no picture (height, width, 3)")
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, NotImplementedError, TypeError, ValueError) as error:
@@ -345,13 +350,27 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         env = gym.wrappers.TimeLimit(env, 10_000)
     if drawing and video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, name_prefix=video.name)
+        options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
+        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
     if not isinstance(space, gym.spaces.Box):  # Discrete becomes one-hot; Tuple and Dict become one vector
         env = gym.wrappers.FlattenObservation(env)
     scale = 255 if space.dtype == np.uint8 and np.all(getattr(space, "high", 0) == 255) else 1  # pixels: to 0..1
     vectors = gym.spaces.Box(-np.inf, np.inf, (gym.spaces.flatdim(space),), np.float32)
     # Always a copy: some environments go on changing the array that they have returned.
     return gym.wrappers.TransformObservation(env, lambda x: np.divide(x, scale, dtype=np.float32).ravel(), vectors)
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """So many threads, and tiny numbers as 0; afterwards all is as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
 
 
 def compiled(function: Callable, cuda: bool) -> Callable:
@@ -455,7 +474,8 @@ def play(args: Args) -> None:
 
 
 def main() -> None:
-    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
+    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = tyro.cli(Args, description=__doc__)
     try:
         play(args) if args.evaluate else train(args)

@@ -33,6 +33,7 @@ import json
 import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -73,7 +74,7 @@ class Args:
     wandb_entity: str | None = None  # team in Weights & Biases
     wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
     capture_video: bool = False  # record what the agent sees in the first game of every evaluation as mp4
-    save_model: bool = False  # keep the final weights (model.pt) and the best evaluated ones (best_model.pt)
+    save_model: bool = False  # keep weights at every evaluation: the last (model.pt) and the best (best_model.pt)
     checkpoint_frequency: Whole = 0  # steps between checkpoints, which cut off the games under way (0: none)
     resume: Path | None = None  # run folder to go on with, from its last checkpoint; takes no other flag
     evaluate: Path | None = None  # load these weights and only play
@@ -285,8 +286,6 @@ def train(args: Args) -> Path:
         args, saved = load_checkpoint(args)
     check(args)
     args = with_protocol(args)
-    torch.set_num_threads(args.num_threads)
-    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     device = torch.device("cuda" if args.cuda else "cpu")
@@ -315,7 +314,7 @@ def train(args: Args) -> Path:
     video_folder = run_dir / "videos" if args.capture_video else None
     exploration_steps = args.exploration_fraction * args.total_timesteps
     start_time = time.time() - seconds
-    with closing(env), open_log(args, run_dir, first_step) as log:
+    with closing(env), open_log(args, run_dir, first_step) as log, torch_threads(args.num_threads):
         games_begin = first_step
 
         def due(every: int) -> bool:
@@ -370,6 +369,8 @@ def train(args: Args) -> Path:
                 charts = {"charts/epsilon": epsilon, "charts/frames": global_step * args.frame_skip, "charts/SPS": sps}
                 log({**losses, **charts}, global_step)
             if due(args.eval_frequency) or global_step >= args.total_timesteps:
+                if args.save_model:  # before anything can go wrong in an evaluation
+                    save(q_network.state_dict(), run_dir / "model.pt")
                 returns, metrics = evaluate(args, q_network.q_values, video_folder, f"step-{global_step}")
                 log(metrics, global_step)
                 line = "step {:,}: return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
@@ -387,8 +388,6 @@ def train(args: Args) -> Path:
                 save_checkpoint(run_dir, args, learners, buffer, rng, counters)
                 games_begin = global_step
         progress.close()
-        if args.save_model:
-            save(q_network.state_dict(), run_dir / "model.pt")
         best = {"best_return": best_return, "best_step": best_step, "protocol": protocol}
         result = {**metrics, "returns": returns, **best, "global_step": global_step, "updates": updates}
         more = {"frames": global_step * args.frame_skip, "ale_py": importlib.metadata.version("ale_py")}
@@ -538,6 +537,19 @@ def place_replay(args: Args, device: torch.device) -> torch.device:
         size = f"{needed / 2**30:.1f} GiB and 1 GiB to spare"
         raise BadInput(f"a --buffer-size of {args.buffer_size:,} needs {size}; {found}")
     return torch.device(fits[0])
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """So many threads, and tiny numbers as 0; afterwards all is as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
 
 
 def compiled(function: Callable, cuda: bool) -> Callable:
@@ -721,7 +733,8 @@ def play(args: Args) -> None:
 
 
 def main() -> None:
-    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
+    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = tyro.cli(Args, description=__doc__)
     try:
         play(args) if args.evaluate else train(args)

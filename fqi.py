@@ -26,6 +26,8 @@ import json
 import math
 import os
 import platform
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -70,7 +72,7 @@ class Args:
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
     wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
-    capture_video: bool = False  # record the first of the final episodes as mp4, in videos/ in the run folder
+    capture_video: bool = False  # record 1,000 frames of the first of the final episodes, in videos/ in the run folder
     runs_dir: Path = Path("runs")  # where the run folder is made
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
@@ -200,6 +202,8 @@ def train(args: Args) -> Path:
     check(args)
     warnings.filterwarnings("ignore", category=ConvergenceWarning)  # of the MLP: a few epochs an iteration are meant
     warnings.filterwarnings("ignore", message="n_components > n_samples")  # with little data there are fewer Gaussians
+    random.seed(args.seed)  # some environments draw from the generators that Python and NumPy share out
+    np.random.seed(args.seed)
     rng = np.random.default_rng(args.seed)
     with closing(make_env(args)) as env:
         obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
@@ -275,7 +279,7 @@ def evaluate(args: Args, q_values: Callable, seed: int, video: Path | None = Non
         q = q_values(obs[running])  # (running, num_actions)
         for k, values in zip(running.copy(), q, strict=True):
             max_q[k].append(values.max())
-            obs[k], reward, terminated, truncated, _ = envs[k].step(values.argmax())
+            obs[k], reward, terminated, truncated, _ = envs[k].step(int(values.argmax()))
             rewards[k].append(float(reward))
             if terminated or truncated:
                 running.remove(k)
@@ -326,7 +330,8 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **drawing)
         if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
             env.reset()
-            env.render()
+            if np.shape(env.render())[2:] != (3,):
+                raise BadInput("its render() returns no picture (height, width, 3)")
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, NotImplementedError, TypeError, ValueError) as error:
@@ -342,7 +347,8 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         env = gym.wrappers.TimeLimit(env, 10_000)
     if drawing and video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, name_prefix=video.name)
+        options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
+        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
     if not isinstance(space, gym.spaces.Box):  # Discrete becomes one-hot; Tuple and Dict become one vector
         env = gym.wrappers.FlattenObservation(env)
     scale = 255 if space.dtype == np.uint8 and np.all(getattr(space, "high", 0) == 255) else 1  # pixels: to 0..1
@@ -469,7 +475,8 @@ def write_result(args: Args, run_dir: Path, result: dict, seconds: float) -> Non
 
 
 def main() -> None:
-    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
+    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = tyro.cli(Args, description=__doc__)
     try:
         train(args)

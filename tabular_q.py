@@ -27,6 +27,8 @@ import json
 import math
 import os
 import platform
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -60,7 +62,7 @@ class Args:
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
     wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
-    capture_video: bool = False  # record the first episode of every evaluation as mp4, in videos/ beside the table
+    capture_video: bool = False  # record 1,000 frames of every evaluation's first episode, in videos/
     evaluate: Path | None = None  # load this table and only play
     runs_dir: Path = Path("runs")  # where the run folder is made
 
@@ -105,6 +107,8 @@ def step_size(learning_rate: float, decay: float, visits: int) -> float:
 def train(args: Args) -> Path:
     """Trains and evaluates one agent and returns its run folder. Raises BadInput, FloatingPointError, OSError."""
     check(args)
+    random.seed(args.seed)  # some environments draw from the generators that Python and NumPy share out
+    np.random.seed(args.seed)
     rng = np.random.default_rng(args.seed)
     env = make_env(args)
     num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
@@ -158,6 +162,9 @@ def train(args: Args) -> Path:
                 ended.clear()
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
                 learned = np.mean([q_a, q_b], axis=0)  # (S, A), so that learned[s] is Q(s, ·)
+                np.save(run_dir / "q.npy", learned)  # before anything can go wrong in an evaluation
+                if global_step == args.total_timesteps:
+                    env.close()  # of some environments there can be only one, and evaluate makes its own
                 returns, played = evaluate(args, learned.__getitem__, run_dir / "videos" / f"step-{global_step}")
                 exact = exact_metrics(model, learned, exact_q, env.spec.max_episode_steps) if model else {}
                 sps = global_step / (time.time() - start_time)
@@ -169,7 +176,6 @@ def train(args: Args) -> Path:
                 progress.write(line.format(global_step, *played.values(), *exact.values()))
                 if metrics["eval/episodic_return"] > best_return:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
-        np.save(run_dir / "q.npy", learned)
         draw(env, learned, exact_q, reachable(model) if model else np.full(num_states, True), run_dir / "q.png")
         best = {"best_return": best_return, "best_step": best_step}
         result = {**metrics, "returns": returns, **best, "global_step": global_step, "updates": global_step}
@@ -192,7 +198,7 @@ def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple
             while not (terminated or truncated):
                 q = q_values(obs)
                 max_q.append(q.max())
-                obs, reward, terminated, truncated, _ = env.step(q.argmax())
+                obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
                 rewards.append(float(reward))
             discounted = [0.0 if terminated else q_values(obs).max()]
             for reward in reversed(rewards):
@@ -322,7 +328,8 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps, **drawing)
         if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
             env.reset()
-            env.render()
+            if np.shape(env.render())[2:] != (3,):
+                raise BadInput("its render() returns no picture (height, width, 3)")
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
     except (gym.error.Error, ImportError, NotImplementedError, TypeError, ValueError) as error:
@@ -336,7 +343,8 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         env = gym.wrappers.TimeLimit(env, 10_000)
     if drawing and video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, name_prefix=video.name)
+        options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
+        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
     if isinstance(space, gym.spaces.Discrete) and space.start == 0:
         return env
     if isinstance(space, gym.spaces.Tuple) and all(isinstance(part, gym.spaces.Discrete) for part in space):
@@ -465,7 +473,8 @@ def play(args: Args) -> None:
 
 
 def main() -> None:
-    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
+    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = tyro.cli(Args, description=__doc__)
     try:
         play(args) if args.evaluate else train(args)

@@ -132,9 +132,12 @@ def kill_all(process: subprocess.Popen) -> None:
 
 
 def end(process: subprocess.Popen, stop: Stop) -> None:
-    """Interrupts the script as Ctrl-C does and gives it time to close its files, unless the harness has vanished."""
+    """Asks the script to end and gives it time to close its files, unless the harness has vanished.
+
+    By SIGTERM, because what a shell starts in the background ignores Ctrl-C.
+    """
     if not stop.alone:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         while process.poll() is None and not stop.alone and time.monotonic() < deadline:
             stop.wait(POLL)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import signal
 import sys
 from pathlib import Path
 
@@ -66,6 +67,7 @@ class Spaces(gym.Env):
         return self.observe(), 1.0, self.t == 4, False, {}
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts pytest in the background
 gym.register("Counter-v0", entry_point=Counter, disable_env_checker=True)
 FROZEN_LAKE = "gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv"
 gym.register("FrozenLakeNotSlippery-v0", FROZEN_LAKE, kwargs={"is_slippery": False}, max_episode_steps=100)

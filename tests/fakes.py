@@ -47,7 +47,7 @@ if "once" in args.does and not (marker := args.runs_dir / "tried").exists():
     marker.touch()
     sys.exit("not the first time")
 if "hang" in args.does:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(1)
 if "killed" in args.does:

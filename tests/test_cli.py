@@ -40,10 +40,10 @@ BAD = {
     "--env-id ALE/Pongg-v5": "Did you mean: `Pong`?",
     "--env-id BipedalWalker-v3": "Box of shape (1,)",
     "--batch-size 20000 --buffer-size 10000": "--batch-size must be between 1 and 10000, not 20000",
-    "--total-timesteps 500 --learning-starts 500": "--learning-starts must be between 0 and 496, not 500",
-    "--total-timesteps 103 --learning-starts 100 --train-frequency 10": "must be between 0 and 93, not 100",
+    "--total-timesteps 500 --learning-starts 500": "--learning-starts must be between 0 and 499, not 500",
+    "--total-timesteps 103 --learning-starts 100 --train-frequency 10": "must be between 0 and 99, not 100",
     "--total-timesteps 100 --learning-starts 10 --train-frequency 101": "--train-frequency must be between 1 and 100",
-    "--total-timesteps 12345678 --learning-starts 12345678": "between 0 and 12345674, not 12345678",
+    "--total-timesteps 12345678 --learning-starts 12345678": "between 0 and 12345675, not 12345678",
     "--total-timesteps 0": "--total-timesteps",
     "--learning-rate 0": "--learning-rate",
     "--learning-rate nan": "--learning-rate",
@@ -63,6 +63,8 @@ BAD = {
     "--seed 99999999999999999999": "--seed must be between 0 and 2147483648, not 99999999999999999999",
     "--env-id Counter-v0 --capture-video": "Counter-v0: it draws no pictures",
     "--hidden-sizes 0": "--hidden-sizes",
+    "--hidden-sizes 100000000 100000000": "--hidden-sizes must be between 1 and 10000",
+    "--buffer-size 10000000000000000000": "--buffer-size must be between 1 and 1000000000000",
     "--max-episode-steps 0": "--max-episode-steps",
     "--env-id Pendulum-v1 --action-bins 1": "--action-bins",
     "--runs-dir /proc/no": "/proc/no",
@@ -304,12 +306,23 @@ def test_bad_input_of_the_lower_rungs(tmp_path, script):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("compiled", ["--no-compile", "--compile"])
-def test_ctrl_c_ends_cleanly(tmp_path, compiled):
+def test_the_latest_start_of_learning_leaves_one_update(small):
+    """Of 403 steps with an update every 4, the last update is at 400: after 399 steps it is the only one."""
+    run_dir = train(small(total_timesteps=403, learning_starts=399))
+    assert json.loads((run_dir / "result.json").read_text())["updates"] == 1
+    with pytest.raises(dqn.BadInput, match="between 0 and 399, not 400"):
+        train(small(total_timesteps=403, learning_starts=400))
+
+
+@pytest.mark.parametrize(
+    ("compiled", "number"),
+    [("--no-compile", signal.SIGINT), ("--no-compile", signal.SIGTERM), ("--compile", signal.SIGINT)],
+)
+def test_ctrl_c_ends_cleanly(tmp_path, compiled, number):
     flags = f"--total-timesteps 10000000 --runs-dir {tmp_path} --eval-frequency 1000 --learning-starts 1000"
     process = start(ROOT, *flags.split(), compiled)
     assert [process.stdout.readline()[:10] for _ in range(2)] == ["step 1,000", "step 2,000"], "it has begun to learn"
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == "interrupted\n"
@@ -369,5 +382,5 @@ def test_full_disk_while_weights_are_saved(main, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 1 and err.startswith("error: ") and "File too large" in err and err.count("\n") == 1
     (run_dir,) = (tmp_path / "runs").iterdir()
-    assert not (run_dir / "result.json").exists() and scalars(run_dir)["eval/episodic_return"]
+    assert not (run_dir / "result.json").exists() and scalars(run_dir)["charts/episodic_return"]
     assert not list(run_dir.glob("*.pt")), "no weights are half written"

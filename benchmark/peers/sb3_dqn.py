@@ -8,6 +8,7 @@ counterpart there, and args.json notes where they are asked for: --loss mse (it 
 """
 
 import json
+import signal
 import sys
 import time
 from contextlib import closing
@@ -112,7 +113,8 @@ def train(args: Args) -> Path:
 
 
 def main() -> None:
-    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C."""
+    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         train(tyro.cli(Args, description=__doc__))
     except (dqn.BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
