@@ -281,7 +281,7 @@ def train(args: Args) -> Path:
     (for the learner they are truncated, their scores are not logged), and begins new ones, with seeds that follow from
     --seed and the step. A resumed run begins the same games, and on a CPU goes on equal to the bit.
     """
-    run_dir, saved = args.resume, None
+    run_dir, saved = Path(args.resume or ""), None
     if args.resume:
         args, saved = load_checkpoint(args)
     check(args)
@@ -294,27 +294,26 @@ def train(args: Args) -> Path:
 
     env = make_env(args, args.num_envs)
     num_frames, num_actions = env.single_observation_space.shape[0], int(env.single_action_space.n)
-    buffer = ReplayBuffer(args.buffer_size, args.num_envs, place_replay(args, device))
-    q_network = QNetwork(num_frames, num_actions, args).to(device)
-    target_network = QNetwork(num_frames, num_actions, args).to(device)
-    target_network.load_state_dict(q_network.state_dict())
-    optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)
-    compute_gradient = compiled(backpropagate, args.cuda) if args.compile else backpropagate
-
-    learners = {"q_network": q_network, "target_network": target_network, "optimizer": optimizer}
-    first_step, updates, best_return, best_step, seconds = 0, 0, -math.inf, 0, 0.0
-    if saved:
-        first_step, updates, best_return, best_step, seconds = restore(saved, learners, buffer, rng)
-        del saved  # and with it the file that is mapped
-    else:
-        run_dir = make_run_dir(args)
-    protocol, size = print_protocol(args), buffer.frames.nbytes / 2**30
-    print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {buffer.frames.device.type}")
-
+    place = place_replay(args, device)
+    run_dir, first_step = (run_dir, saved["counters"][0]) if saved else (make_run_dir(args), 0)
+    protocol, exploration_steps = print_protocol(args), args.exploration_fraction * args.total_timesteps
     video_folder = run_dir / "videos" if args.capture_video else None
-    exploration_steps = args.exploration_fraction * args.total_timesteps
-    start_time = time.time() - seconds
     with closing(env), open_log(args, run_dir, first_step) as log, torch_threads(args.num_threads):
+        buffer = ReplayBuffer(args.buffer_size, args.num_envs, place)
+        size = buffer.frames.nbytes / 2**30
+        print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {place.type}")
+        q_network = QNetwork(num_frames, num_actions, args).to(device)
+        target_network = QNetwork(num_frames, num_actions, args).to(device)
+        target_network.load_state_dict(q_network.state_dict())
+        optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)
+        compute_gradient = compiled(backpropagate, args.cuda) if args.compile else backpropagate
+
+        learners = {"q_network": q_network, "target_network": target_network, "optimizer": optimizer}
+        updates, best_return, best_step, start_time = 0, -math.inf, 0, time.time()
+        if saved:
+            _, updates, best_return, best_step, seconds = restore(saved, learners, buffer, rng)
+            start_time -= seconds
+            del saved  # and with it the file that is mapped
         games_begin = first_step
 
         def due(every: int) -> bool:
@@ -648,7 +647,8 @@ def save_checkpoint(run_dir: Path, args: Args, learners: dict, buffer: ReplayBuf
         "replay": buffer.tensors(),
         "rng": rng.bit_generator.state,
         "torch_rng": torch.get_rng_state(),
-        "counters": (buffer.added, *counters),
+        "counters": counters,
+        "added": buffer.added,
     }
     save(content, run_dir / "checkpoint.pt")
 
@@ -682,8 +682,8 @@ def restore(saved: dict, learners: dict, buffer: ReplayBuffer, rng: np.random.Ge
         tensor.copy_(saved["replay"][name])
     rng.bit_generator.state = saved["rng"]
     torch.set_rng_state(saved["torch_rng"])
-    buffer.added, *counters = saved["counters"]
-    return counters
+    buffer.added = saved["added"]
+    return saved["counters"]
 
 
 def write_video(frames: list[np.ndarray], fps: float, path: Path) -> None:

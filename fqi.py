@@ -322,6 +322,15 @@ def check(args: Args) -> None:
             raise BadInput(f"{package} is missing: pip install {package.replace('_', '-')}")
 
 
+def pixel_scale(space: gym.Space) -> np.ndarray:
+    """What a flattened observation is divided by, (obs_dim,): 255 where it is a pixel, 1 elsewhere."""
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        parts = space.values() if isinstance(space, gym.spaces.Dict) else space
+        return np.concatenate([pixel_scale(part) for part in parts])
+    pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
+    return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
+
+
 def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
@@ -351,10 +360,10 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
     if not isinstance(space, gym.spaces.Box):  # Discrete becomes one-hot; Tuple and Dict become one vector
         env = gym.wrappers.FlattenObservation(env)
-    scale = 255 if space.dtype == np.uint8 and np.all(getattr(space, "high", 0) == 255) else 1  # pixels: to 0..1
-    vectors = gym.spaces.Box(-np.inf, np.inf, (gym.spaces.flatdim(space),), np.float32)
+    scale = pixel_scale(space)
+    vectors = gym.spaces.Box(-np.inf, np.inf, scale.shape, np.float32)
     # Always a copy: some environments go on changing the array that they have returned.
-    return gym.wrappers.TransformObservation(env, lambda x: np.divide(x, scale, dtype=np.float32).ravel(), vectors)
+    return gym.wrappers.TransformObservation(env, lambda x: np.divide(np.ravel(x), scale, dtype=np.float32), vectors)
 
 
 def load_dataset(source: str, args: Args, obs_dim: int, num_actions: int) -> Dataset:

@@ -41,6 +41,7 @@ from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -296,6 +297,7 @@ def train(args: Args) -> Path:
 
     env = make_env(args)
     obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
+    check_memory(args.buffer_size * (8 * obs_dim + 13 + 40))
     alpha, eps = args.prioritized_replay_alpha, args.prioritized_replay_eps
     buffer = ReplayBuffer(args.buffer_size, obs_dim, args.priority, alpha, eps)
     q_network = QNetwork(obs_dim, num_actions, args).to(device)
@@ -423,6 +425,24 @@ def check(args: Args) -> None:
             raise BadInput(f"{package} is missing: pip install {package.replace('_', '-')}")
 
 
+def check_memory(needed: int) -> None:
+    """Says so if the replay buffer takes many bytes. Raises BadInput if they are not free: it takes them only later."""
+    size, free = f"{needed / 2**30:,.2f} GiB", psutil.virtual_memory().available
+    if needed > free:
+        raise BadInput(f"the replay buffer needs {size}, and {free / 2**30:.2f} are free: lower --buffer-size")
+    if needed > 2**30:
+        print(f"replay buffer: {size}")
+
+
+def pixel_scale(space: gym.Space) -> np.ndarray:
+    """What a flattened observation is divided by, (obs_dim,): 255 where it is a pixel, 1 elsewhere."""
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        parts = space.values() if isinstance(space, gym.spaces.Dict) else space
+        return np.concatenate([pixel_scale(part) for part in parts])
+    pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
+    return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
+
+
 def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
@@ -452,10 +472,10 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
     if not isinstance(space, gym.spaces.Box):  # Discrete becomes one-hot; Tuple and Dict become one vector
         env = gym.wrappers.FlattenObservation(env)
-    scale = 255 if space.dtype == np.uint8 and np.all(getattr(space, "high", 0) == 255) else 1  # pixels: to 0..1
-    vectors = gym.spaces.Box(-np.inf, np.inf, (gym.spaces.flatdim(space),), np.float32)
+    scale = pixel_scale(space)
+    vectors = gym.spaces.Box(-np.inf, np.inf, scale.shape, np.float32)
     # Always a copy: some environments go on changing the array that they have returned.
-    return gym.wrappers.TransformObservation(env, lambda x: np.divide(x, scale, dtype=np.float32).ravel(), vectors)
+    return gym.wrappers.TransformObservation(env, lambda x: np.divide(np.ravel(x), scale, dtype=np.float32), vectors)
 
 
 @contextmanager

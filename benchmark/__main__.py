@@ -8,6 +8,7 @@ python -m benchmark compare runs/before runs/after
 """
 
 import math
+import os
 import shlex
 import sys
 from collections import Counter
@@ -196,6 +197,8 @@ def main() -> int:
     commands = {Run: run, Status: show_status, Report: report, Compare: compare}
     named = [Annotated[command, subcommand(command.__name__.lower())] for command in commands]
     try:
+        if os.name == "nt":
+            raise BadInput("the harness starts and ends processes as Linux and macOS do; on Windows it runs in WSL")
         flags = Counter(argument.partition("=")[0] for argument in sys.argv if argument.startswith("--"))
         if twice := [flag for flag, times in flags.items() if times > 1]:  # the last one alone would count
             raise BadInput(f"{twice[0]} is given twice: give all its values behind one")

@@ -128,7 +128,7 @@ def test_after_a_resume_events_count_once_and_the_best_before_is_kept(tmp_path, 
 def test_resume_has_the_arguments_of_the_run(stopped):
     args, saved = load_checkpoint(Args(resume=stopped))
     assert asdict(args) == asdict(small(stopped.parent)) | dqn_atari.PROTOCOLS["nature"]
-    _, step, updates, *_ = saved["counters"]
+    step, updates, *_ = saved["counters"]
     assert (step, updates) == (180, 30)
     with pytest.raises(BadInput, match="give no others"):
         load_checkpoint(Args(resume=stopped, seed=3))

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -456,6 +457,12 @@ def test_status_while_it_runs(bench, tmp_path):
     harness.communicate()
 
 
+def test_where_it_does_not_run_it_says_so(bench, monkeypatch):
+    monkeypatch.setattr(command_line, "os", SimpleNamespace(name="nt"))
+    code, _, err = bench("status", "default")
+    assert code == 2 and "WSL" in err and err.count("\n") == 1
+
+
 def test_wandb_out_of_reach(tmp_path):
     """A real script: the run completes, its log is kept offline, and `status` says how to upload it."""
     small = "total_timesteps=300 learning_starts=100 batch_size=8 eval_episodes=1 hidden_sizes=[8]".split()
@@ -469,7 +476,8 @@ def test_wandb_out_of_reach(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     (line,) = (line for line in done.stdout.splitlines() if "wandb sync" in line)
     assert line.strip() == "wandb sync runs/far-away/*/wandb/offline-run-*"
-    sync = subprocess.run(f"{line} --dry-run", shell=True, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    environ = ENVIRON | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # wandb is there
+    sync = subprocess.run(f"{line} --dry-run", shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert sync.returncode == 0 and "offline-run-" in sync.stdout + sync.stderr, sync.stderr
     (logged,) = tmp_path.glob("runs/far-away/*/wandb/offline-run-*/*.wandb")
     for text in (b"far-away", b"dqn.py", b"CartPole-v1"):  # group, job type, a field of the config

@@ -3,6 +3,7 @@
 import json
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +13,8 @@ from conftest import Spaces, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 import dqn
+import fqi
+import per_dqn
 
 
 def weights(run_dir):
@@ -71,6 +74,45 @@ def test_pixels_are_scaled_once(small, spy, register):
     _, _, batch, _ = updates[-1][0]
     expected = torch.tensor([0 / 255, 51 / 255, 255 / 255])
     assert torch.allclose(batch.obs, expected) and torch.allclose(batch.next_obs, expected)
+
+
+@pytest.mark.parametrize("script", [dqn, fqi])
+def test_pixels_are_scaled_inside_of_a_dict_and_a_tuple_too(small, register, script):
+    """A picture of 0, 51 and 255 beside a number, a choice of three and bytes up to 3: each as it is alone."""
+    picture, few = Box(0, 255, (1, 3), np.uint8), Box(0, 3, (2,), np.uint8)
+    parts = {"a": picture, "b": Box(-99, 99, (1,)), "c": Discrete(3), "d": few}
+    obs = {"a": np.array([[0, 51, 255]], np.uint8), "b": np.float32([51]), "c": 2, "d": np.uint8([2, 3])}
+    expected = [0, 0.2, 1, 51, 0, 0, 1, 2, 3]
+    for space, sent in (
+        (Dict(parts), obs),
+        (Tuple(parts.values()), tuple(obs.values())),
+        (Dict({"deeper": Tuple(parts.values())}), {"deeper": tuple(obs.values())}),
+    ):
+        env = script.make_env(script.Args(env_id=register(space, Discrete(2), obs=sent)))
+        found, _ = env.reset(seed=0)
+        assert found.tolist() == pytest.approx(expected) and found.dtype == np.float32
+        assert env.observation_space.shape == found.shape
+
+
+def test_a_replay_buffer_that_does_not_fit_is_refused_before_training(script, small, capsys, monkeypatch):
+    """CartPole: 2 x 4 numbers of 4 bytes, 8 for the action, 4 for the reward, 1 for the end; priorities take more."""
+    needed = 100_000_000 * (2 * 4 * 4 + 8 + 4 + 1 + (40 if script is per_dqn else 0))
+    monkeypatch.setattr(script.psutil, "virtual_memory", lambda: SimpleNamespace(available=needed - 1))
+    with pytest.raises(script.BadInput, match="lower --buffer-size"):
+        train(small(script, buffer_size=100_000_000))
+    assert not small().runs_dir.exists(), "no run folder"
+    monkeypatch.setattr(script.psutil, "virtual_memory", lambda: SimpleNamespace(available=needed))
+    script.train(small(script, buffer_size=100_000_000, total_timesteps=240))  # untouched memory is not taken
+    script.train(small(script))
+    assert capsys.readouterr().out.count("replay buffer: ") == 1, "only where it is large"
+
+
+def test_the_replay_buffer_takes_what_it_says():
+    for script, *more in ((dqn,), (per_dqn, "proportional", 0.6, 1e-6)):
+        buffer = script.ReplayBuffer(2**10, 3, *more)
+        arrays = [*vars(buffer).values(), *vars(getattr(buffer, "tree", script)).values()]
+        taken = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+        assert 2**10 * (8 * 3 + 13) <= taken <= 2**10 * (8 * 3 + 13 + (40 if script is per_dqn else 0))
 
 
 def test_other_observations_are_not_scaled(small, register):
