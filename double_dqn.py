@@ -213,7 +213,7 @@ def train(args: Args) -> Path:
 
     run_dir = make_run_dir(args)
     exploration_steps = args.exploration_fraction * args.total_timesteps
-    with closing(env), open_log(args, run_dir) as log, torch_threads(1):  # small matrices gain nothing from a second
+    with closing(env), open_log(args, run_dir) as log:
         rewards, updates, best_return, start_time = [], 0, -math.inf, time.time()
         obs, _ = env.reset(seed=args.seed)
         progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
@@ -380,19 +380,6 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
     return gym.wrappers.TransformObservation(env, lambda x: np.divide(np.ravel(x), scale, dtype=np.float32), vectors)
 
 
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """So many threads, and tiny numbers as 0; afterwards all is as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
-
-
 def compiled(function: Callable, cuda: bool) -> Callable:
     """The function, with its backward pass, as one graph by torch.compile."""
     torch.compiler.reset()  # forgets other runs of this process, which without guards would be taken for this one
@@ -496,6 +483,8 @@ def play(args: Args) -> None:
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    torch.set_num_threads(1)  # with matrices this small a second thread gains nothing
+    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
     args = tyro.cli(Args, description=__doc__)
     try:
         play(args) if args.evaluate else train(args)

@@ -35,7 +35,7 @@ LADDER = (
     Rung(
         "tabular_q.py",
         "Q-learning in a table, against exact Q*",
-        differs=("imports", "Args", "check", "make_env", "td_target", "train", "make_run_dir", "play"),
+        differs=("imports", "Args", "check", "make_env", "td_target", "train", "make_run_dir", "play", "main"),
     ),
     Rung(
         "fqi.py",
@@ -69,7 +69,7 @@ LADDER = (
         "pixels, frame skipping, a convolutional network, the GPU",
         differs=(
             *("imports", "Args", "QNetwork", "Batch", "ReplayBuffer", "train", "evaluate"),
-            *("check", "make_env", "compiled", "open_log", "write_result", "play"),
+            *("check", "make_env", "compiled", "torch_threads", "open_log", "write_result", "play", "main"),
         ),
     ),
 )
@@ -102,11 +102,14 @@ def rebuilt(rung: Rung, parent: str, child: str) -> str:
     then given as `parent`, has under the same name.
     """
     theirs, own = definitions(parent), definitions(child)
-    names = list(theirs)
-    for before, name in zip(own, list(own)[1:], strict=False):  # put what is new in the child behind what it follows
-        if name not in theirs and name in rung.differs:
-            names.insert(names.index(before) + 1, name)
-    if not rung.parent:
+    if rung.parent:
+        names = list(theirs)
+        for before, name in zip(
+            own, list(own)[1:], strict=False
+        ):  # what is new in the child goes behind what it follows
+            if name not in theirs and name in rung.differs:
+                names.insert(names.index(before) + 1, name)
+    else:
         names, theirs = list(own), own | theirs
     parts = {name: own[name] if name in (*rung.differs, "docstring") else theirs[name] for name in names}
     docstring, imports, *rest = parts.values()

@@ -141,6 +141,9 @@ def test_a_script_without_a_parent_takes_over_what_has_the_same_name():
     alone = Rung("child.py", "an idea", differs=("changed",))
     better = PARENT.replace("return 1", "return 7").replace("# why", "def more():\n    pass\n\n\n# why")
     assert rebuilt(alone, better, CHILD) == CHILD.replace("return 1", "return 7"), "nothing new comes, nothing goes"
+    several = Rung("child.py", "an idea", differs=("changed", "newer"))  # behind one that dqn.py lacks
+    longer = CHILD.replace("# why", "def newer():\n    pass\n\n\n# why")
+    assert rebuilt(several, PARENT, longer) == longer
 
 
 def test_lines_are_counted_without_docstrings_and_blanks():

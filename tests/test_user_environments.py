@@ -12,6 +12,7 @@ from conftest import scalars, train
 from moviepy import VideoFileClip
 
 import dqn
+import dqn_atari
 import fqi
 import tabular_q
 
@@ -138,19 +139,32 @@ def test_what_is_no_picture_is_refused_before_training(tmp_path, register, scrip
     assert not (tmp_path / "runs").exists(), "no run folder"
 
 
-def test_a_call_leaves_torchs_threads_as_they_were(tmp_path, register):
-    inside, evaluate = [], dqn.evaluate
+def test_a_call_leaves_torchs_threads_as_they_were(tmp_path, register, call_main):
+    """A call from a notebook; the command line, whose process it is, takes one thread and counts tiny numbers as 0."""
 
-    def watched(*arguments):
-        inside.append((torch.get_num_threads(), (torch.tensor([1e-40]) * 1.0).item()))
-        return evaluate(*arguments)
+    def found():
+        return torch.get_num_threads(), (torch.tensor([1e-40]) * 1.0).item() > 0
 
     torch.set_num_threads(2)
     try:
+        train(small(dqn, tmp_path, env_id=register()))
+        assert found() == (2, True)
+        assert call_main(dqn, "--evaluate no/such/model.pt")[0] == 2
+        assert found() == (1, False)
+    finally:
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(False)
+
+
+def test_a_call_of_dqn_atari_puts_torchs_threads_back(tmp_path):
+    torch.set_num_threads(2)
+    try:
+        seen, evaluate = [], dqn_atari.evaluate
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dqn, "evaluate", watched)
-            train(small(dqn, tmp_path, env_id=register()))
-        assert torch.get_num_threads() == 2 and (torch.tensor([1e-40]) * 1.0).item() > 0
-        assert inside == [(1, 0.0)] * 2, "one thread, and tiny numbers are 0, only as long as it trains"
+            patch.setattr(dqn_atari, "evaluate", lambda *a: (seen.append(torch.get_num_threads()), evaluate(*a))[1])
+            flags = {"total_timesteps": 60, "learning_starts": 40, "batch_size": 2, "buffer_size": 100}
+            flags |= {"eval_episodes": 1, "max_frames": 80, "num_threads": 1, "runs_dir": tmp_path}
+            train(dqn_atari.Args(**flags, cuda=False))
+        assert seen == [1] and torch.get_num_threads() == 2 and (torch.tensor([1e-40]) * 1.0).item() > 0
     finally:
         torch.set_num_threads(1)
