@@ -295,7 +295,9 @@ def train(args: Args) -> Path:
     env = make_env(args, args.num_envs)
     num_frames, num_actions = env.single_observation_space.shape[0], int(env.single_action_space.n)
     place = place_replay(args, device)
-    run_dir, first_step = (run_dir, saved["counters"][0]) if saved else (make_run_dir(args), 0)
+    start = saved["counters"] if saved else (0, 0, -math.inf, 0, 0.0)
+    first_step, updates, best_return, best_step, seconds = start
+    run_dir = run_dir if saved else make_run_dir(args)
     protocol, exploration_steps = print_protocol(args), args.exploration_fraction * args.total_timesteps
     video_folder = run_dir / "videos" if args.capture_video else None
     with closing(env), open_log(args, run_dir, first_step) as log, torch_threads(args.num_threads):
@@ -309,10 +311,9 @@ def train(args: Args) -> Path:
         compute_gradient = compiled(backpropagate, args.cuda) if args.compile else backpropagate
 
         learners = {"q_network": q_network, "target_network": target_network, "optimizer": optimizer}
-        updates, best_return, best_step, start_time = 0, -math.inf, 0, time.time()
+        start_time = time.time() - seconds
         if saved:
-            _, updates, best_return, best_step, seconds = restore(saved, learners, buffer, rng)
-            start_time -= seconds
+            restore(saved, learners, buffer, rng)
             del saved  # and with it the file that is mapped
         games_begin = first_step
 
@@ -674,8 +675,8 @@ def load_checkpoint(args: Args) -> tuple[Args, dict]:
     return Args(**{**own, "runs_dir": Path(own["runs_dir"])}), saved
 
 
-def restore(saved: dict, learners: dict, buffer: ReplayBuffer, rng: np.random.Generator) -> tuple:
-    """Puts a checkpoint's content where it belongs, and returns the counters that save_checkpoint was given."""
+def restore(saved: dict, learners: dict, buffer: ReplayBuffer, rng: np.random.Generator) -> None:
+    """Puts a checkpoint's content, but for the counters, where it belongs."""
     for name, learner in learners.items():
         learner.load_state_dict(saved["learners"][name])
     for name, tensor in buffer.tensors().items():
@@ -683,7 +684,6 @@ def restore(saved: dict, learners: dict, buffer: ReplayBuffer, rng: np.random.Ge
     rng.bit_generator.state = saved["rng"]
     torch.set_rng_state(saved["torch_rng"])
     buffer.added = saved["added"]
-    return saved["counters"]
 
 
 def write_video(frames: list[np.ndarray], fps: float, path: Path) -> None:

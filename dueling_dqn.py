@@ -343,7 +343,7 @@ def check(args: Args) -> None:
 
 
 def check_memory(needed: int) -> None:
-    """Says so if the replay buffer takes many bytes. Raises BadInput if they are not free: it takes them only later."""
+    """Raises BadInput if so many bytes, for the replay buffer, are not free: they are taken only as it fills."""
     size, free = f"{needed / 2**30:,.2f} GiB", psutil.virtual_memory().available
     if needed > free:
         raise BadInput(f"the replay buffer needs {size}, and {free / 2**30:.2f} are free: lower --buffer-size")

@@ -93,10 +93,10 @@ class Args:
     max_grad_norm: Positive = math.inf  # longer gradients are scaled down to this norm (inf: never)
     eval_frequency: Count = 10_000  # environment steps between greedy evaluations
     eval_episodes: Count = 20  # episodes in an evaluation
-    priority: Literal["proportional", "rank"] = "proportional"  # the TD error, or the inverse of that error's rank
+    priority: Literal["proportional", "rank"] = "proportional"  # what priorities are: TD errors, or 1 / their ranks
     prioritized_replay_alpha: Annotated[float, 0, math.inf] = 0.6  # α, how much priorities count (0: uniform replay)
     prioritized_replay_beta: Share = 0.4  # β, how much of the bias the weights correct, at the start; 1 at the end
-    prioritized_replay_eps: Positive = 1e-6  # ε of proportional priorities: no error is still drawn now and then
+    prioritized_replay_eps: Positive = 1e-6  # ε in proportional priorities, so that one without error is still drawn
 
 
 class QNetwork(nn.Sequential):
@@ -426,7 +426,7 @@ def check(args: Args) -> None:
 
 
 def check_memory(needed: int) -> None:
-    """Says so if the replay buffer takes many bytes. Raises BadInput if they are not free: it takes them only later."""
+    """Raises BadInput if so many bytes, for the replay buffer, are not free: they are taken only as it fills."""
     size, free = f"{needed / 2**30:,.2f} GiB", psutil.virtual_memory().available
     if needed > free:
         raise BadInput(f"the replay buffer needs {size}, and {free / 2**30:.2f} are free: lower --buffer-size")

@@ -104,9 +104,8 @@ def rebuilt(rung: Rung, parent: str, child: str) -> str:
     theirs, own = definitions(parent), definitions(child)
     if rung.parent:
         names = list(theirs)
-        for before, name in zip(
-            own, list(own)[1:], strict=False
-        ):  # what is new in the child goes behind what it follows
+        # What is new in the child goes behind what it follows there.
+        for before, name in zip(own, list(own)[1:], strict=False):
             if name not in theirs and name in rung.differs:
                 names.insert(names.index(before) + 1, name)
     else:
