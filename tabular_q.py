@@ -445,12 +445,13 @@ def draw(env: gym.Env, q: np.ndarray, exact_q: np.ndarray | None, states: np.nda
     plots = figure.subplots(1, len(tables), squeeze=False)[0]
     for plot, (title, table), values in zip(plots, tables.items(), shown, strict=True):
         image = plot.imshow(values, interpolation="nearest", aspect="equal" if arrows else "auto", **colours)
-        plot.set(title=f"{title}: Q(s, a)", xlabel="action", ylabel="state")
         if arrows:
-            plot.set(title=f"{title}: V(s) and the greedy action", xlabel="column", ylabel="row")
+            plot.set(title=f"{title}: V(s) and the greedy action", xticks=[], yticks=[])
             for state in np.flatnonzero(states & (np.ptp(table, axis=1) > 0)):  # where it matters which
                 y, x = divmod(state, grid[1])
                 plot.text(x, y, arrows[table[state].argmax()], color="white", ha="center", va="center")
+        else:
+            plot.set(title=f"{title}: Q(s, a)", xlabel="action", ylabel="state")
     figure.colorbar(image, ax=plots)
     figure.savefig(path, dpi=110, bbox_inches="tight")
 

@@ -46,6 +46,10 @@ if "fail" in args.does:
 if "once" in args.does and not (marker := args.runs_dir / "tried").exists():
     marker.touch()
     sys.exit("not the first time")
+if "background" in args.does:  # as what a shell starts in the background: deaf to Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end, it does"))
+    time.sleep(60)
 if "hang" in args.does:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:

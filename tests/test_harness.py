@@ -287,6 +287,14 @@ def test_a_retry_that_succeeds(bench, tmp_path):
     assert set(results(tmp_path).values()) == {1} and logs(tmp_path).count("attempt 2 of 2") == 2
 
 
+def test_a_script_that_does_not_hear_ctrl_c_is_asked_to_end_all_the_same(bench, tmp_path):
+    """By SIGTERM, on which it says its last words; were it not to hear that either, it would be killed without."""
+    flags = ("--retries", "0", "--time-limit", "0.02", "--arguments", "does=background")
+    code, out, _ = bench("run", *FAKE, "--num-seeds", "1", *flags)
+    assert code == 1 and "stopped after its time limit of 1.2 s (1 attempt" in out
+    assert "asked to end, it does" in logs(tmp_path)
+
+
 def test_a_script_that_hangs(bench, tmp_path):
     """It ignores the interrupt too, so it is killed, with a child that had left its process group."""
     code, out, _ = bench(
