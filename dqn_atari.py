@@ -23,7 +23,7 @@ those of all games: there are as many updates a step as with one. (The step that
     python dqn_atari.py --env-id ALE/Pong-v5
     python dqn_atari.py --env-id BreakoutNoFrameskip-v4 --num-envs 8 --checkpoint-frequency 250000
     python dqn_atari.py --resume runs/RUN
-    python dqn_atari.py --env-id ALE/Pong-v5 --evaluate runs/RUN/model.pt --capture-video
+    python dqn_atari.py --evaluate runs/RUN --capture-video
 """
 
 import difflib
@@ -38,8 +38,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
 
@@ -74,10 +74,10 @@ class Args:
     wandb_entity: str | None = None  # team in Weights & Biases
     wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
     capture_video: bool = False  # record what the agent sees in the first game of every evaluation as mp4
-    save_model: bool = False  # keep weights at every evaluation: the last (model.pt) and the best (best_model.pt)
+    save_model: bool = False  # keep the last weights (model.pt), however the run ends, and the best (best_model.pt)
     checkpoint_frequency: Whole = 0  # steps between checkpoints, which cut off the games under way (0: none)
     resume: Path | None = None  # run folder to go on with, from its last checkpoint; takes no other flag
-    evaluate: Path | None = None  # load these weights and only play
+    evaluate: Path | None = None  # only play: a run's folder or weights, with the arguments in its args.json
     runs_dir: Path = Path("runs")  # where the run folder is made
 
     env_id: str = "BreakoutNoFrameskip-v4"  # Atari game, as ALE/Breakout-v5 or (the same here) BreakoutNoFrameskip-v4
@@ -300,7 +300,12 @@ def train(args: Args) -> Path:
     run_dir = run_dir if saved else make_run_dir(args)
     protocol, exploration_steps = print_protocol(args), args.exploration_fraction * args.total_timesteps
     video_folder = run_dir / "videos" if args.capture_video else None
-    with closing(env), open_log(args, run_dir, first_step) as log, torch_threads(args.num_threads):
+    with (
+        closing(env),
+        open_log(args, run_dir, first_step) as log,
+        torch_threads(args.num_threads),
+        ExitStack() as at_exit,
+    ):
         buffer = ReplayBuffer(args.buffer_size, args.num_envs, place)
         size = buffer.frames.nbytes / 2**30
         print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {place.type}")
@@ -315,6 +320,7 @@ def train(args: Args) -> Path:
         if saved:
             restore(saved, learners, buffer, rng)
             del saved  # and with it the file that is mapped
+        at_exit.callback(save_weights, args, q_network, run_dir / "model.pt")
         games_begin = first_step
 
         def due(every: int) -> bool:
@@ -369,16 +375,14 @@ def train(args: Args) -> Path:
                 charts = {"charts/epsilon": epsilon, "charts/frames": global_step * args.frame_skip, "charts/SPS": sps}
                 log({**losses, **charts}, global_step)
             if due(args.eval_frequency) or global_step >= args.total_timesteps:
-                if args.save_model:  # before anything can go wrong in an evaluation
-                    save(q_network.state_dict(), run_dir / "model.pt")
+                save_weights(args, q_network, run_dir / "model.pt")
                 returns, metrics = evaluate(args, q_network.q_values, video_folder, f"step-{global_step}")
                 log(metrics, global_step)
                 line = "step {:,}: return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
                 progress.write(line.format(global_step, *metrics.values()))
                 if metrics["eval/episodic_return"] > best_return:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
-                    if args.save_model:
-                        save(q_network.state_dict(), run_dir / "best_model.pt")
+                    save_weights(args, q_network, run_dir / "best_model.pt")
 
             # Checkpoint: the observation at hand becomes the final one of its game, and new games begin.
             if args.checkpoint_frequency and due(args.checkpoint_frequency) and global_step < args.total_timesteps:
@@ -590,6 +594,8 @@ def start_wandb(args: Args, name: str):
     options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
     try:
         return wandb.init(mode=args.wandb_mode, **options)
+    except ValueError as error:
+        raise BadInput(f"W&B refuses its settings, such as WANDB_MODE: {' '.join(str(error).split()):.200}") from error
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
@@ -623,6 +629,8 @@ def open_log(args: Args, run_dir: Path, first_step: int) -> Iterator[Callable]:
             yield log
         finally:
             if run:
+                for path in sorted(run_dir.glob("videos/*.mp4")):
+                    run.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
                 run.finish(exit_code=0 if (run_dir / "result.json").exists() else 1)
 
 
@@ -708,24 +716,45 @@ def write_result(args: Args, run_dir: Path, result: dict, seconds: float) -> Non
     print(f"{args.env_id}: {score}, {trained}, see {run_dir}")
 
 
+def save_weights(args: Args, network: nn.Module, path: Path) -> None:
+    """With --save-model writes a state_dict, in place of an older one only if whole and finite. Raises OSError."""
+    if args.save_model and all(parameter.isfinite().all() for parameter in network.parameters()):
+        save(network.state_dict(), path)
+
+
+def as_trained(args: Args) -> Args:
+    """The arguments with env_id and all below it as in the args.json beside the weights, where there is one.
+
+    What the protocol says is left to the protocol, so that another --protocol is that in all its parts.
+    """
+    path = Path(args.evaluate)
+    stored = path / "args.json" if path.is_dir() else path.with_name("args.json")
+    try:
+        content = json.loads(stored.read_text()) if stored.exists() else {}
+    except ValueError as error:
+        raise BadInput(f"{stored} is not what a run writes: {error}") from error
+    names = [field.name for field in fields(Args)]
+    kept = {name: content[name] for name in names[names.index("env_id") :] if name in content}
+    protocol = PROTOCOLS[kept.get("protocol", args.protocol)]
+    return replace(args, **{name: value for name, value in kept.items() if value != protocol.get(name)})
+
+
 def play(args: Args) -> None:
     """Loads the weights at args.evaluate, plays and prints the return. Raises BadInput if they do not fit."""
     if args.resume:
         raise BadInput("--evaluate plays and --resume trains: give one of them")
     check(args)
-    args, path = with_protocol(args), Path(args.evaluate)
+    path, trained_on = Path(args.evaluate), as_trained(args).env_id  # many games have equally many actions
+    path, args = path / "model.pt" if path.is_dir() else path, with_protocol(args)
+    if game_name(trained_on) != game_name(args.env_id):
+        raise BadInput(f"{path} does not hold weights for {args.env_id}: they were trained on {trained_on}")
     with closing(make_env(args, 1)) as env:
         q_network = QNetwork(env.single_observation_space.shape[0], int(env.single_action_space.n), args)
     try:
-        weights = torch.load(path, weights_only=True, map_location="cpu")
-        origin = path.parent / "args.json"  # many games have equally many actions: the weights alone would fit
-        trained_on = json.loads(origin.read_text())["env_id"] if origin.exists() else args.env_id
-        q_network.load_state_dict(weights)
+        q_network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     except Exception as error:  # reading a file that holds something else can fail in any way
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise BadInput(f"{path} does not hold weights for {args.env_id} ({reason:.200})") from error
-    if game_name(trained_on) != game_name(args.env_id):
-        raise BadInput(f"{path} does not hold weights for {args.env_id}: they were trained on {trained_on}")
     print_protocol(args)
     q_values = q_network.to("cuda" if args.cuda else "cpu").q_values
     returns, _ = evaluate(args, q_values, path.parent / "videos" if args.capture_video else None)
@@ -737,7 +766,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = tyro.cli(Args, description=__doc__)
     try:
-        play(args) if args.evaluate else train(args)
+        # Flags that are given win over those of the run that is played again.
+        play(tyro.cli(Args, default=as_trained(args))) if args.evaluate else train(args)
     except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
         sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))

@@ -20,6 +20,7 @@ Gordon (1995), "Stable function approximation in dynamic programming", ICML; Ern
     python fqi.py --env-id CartPole-v1 --regressor extra_trees --dataset transitions.npz
 """
 
+import ast
 import copy
 import importlib.util
 import json
@@ -31,11 +32,14 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
 
@@ -76,6 +80,7 @@ class Args:
     runs_dir: Path = Path("runs")  # where the run folder is made
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
+    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, as is_slippery=False map_name=8x8
     max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
     action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
     dataset: str | None = None  # an .npz file to learn from (made if not there), or minari:NAME (default: collect anew)
@@ -88,6 +93,7 @@ class Args:
     gamma: Share = 0.99  # discount factor γ
     eval_frequency: Count = 5  # iterations between greedy evaluations
     eval_episodes: Count = 20  # episodes in an evaluation
+    num_eval_envs: Count = 20  # environments in which they are played at the same time (1 where there can be only one)
 
 
 class Dataset(NamedTuple):
@@ -190,9 +196,9 @@ def collect(args: Args, size: int, epsilon: float, q_values: Callable | None, rn
         obs, _ = env.reset(seed=int(rng.integers(2**31)))
         for _ in range(size):
             greedy = q_values is not None and rng.random() >= epsilon
-            action = int(q_values(obs[None]).argmax()) if greedy else int(rng.integers(num_actions))
+            action = q_values(obs[None]).argmax() if greedy else rng.integers(num_actions)
             next_obs, reward, terminated, truncated, _ = env.step(action)
-            rows.append((obs, action, float(reward), next_obs, bool(terminated)))
+            rows.append((obs, action, reward, next_obs, terminated))
             obs = env.reset()[0] if terminated or truncated else next_obs
     return Dataset(*map(np.array, zip(*rows, strict=True)))
 
@@ -264,32 +270,35 @@ def train(args: Args) -> Path:
 
 
 def evaluate(args: Args, q_values: Callable, seed: int, video: Path | None = None):
-    """Plays greedily, all episodes at the same time, because a regressor takes as long for one state as for many.
+    """Plays greedily, episodes at the same time, because a regressor takes as long for one state as for many.
 
     Returns the list of undiscounted returns, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over
     visited states s, eval/q_realised that of the discounted return that followed: predicted above realised is
     overestimation. A truncated episode would have gone on, so its unseen tail counts as γ^n max_a Q(last obs, a),
     and only the first half of its states counts at all, where n is large.
     """
-    envs = [make_env(args, video if k == 0 else None) for k in range(args.eval_episodes)]
-    obs = np.array([env.reset(seed=seed + k)[0] for k, env in enumerate(envs)])  # (episodes, obs_dim)
-    max_q, rewards = [[] for _ in envs], [[] for _ in envs]
-    predicted, realised, running = [], [], list(range(len(envs)))
-    while running:
-        q = q_values(obs[running])  # (running, num_actions)
-        for k, values in zip(running.copy(), q, strict=True):
-            max_q[k].append(values.max())
-            obs[k], reward, terminated, truncated, _ = envs[k].step(int(values.argmax()))
-            rewards[k].append(float(reward))
-            if terminated or truncated:
-                running.remove(k)
-                envs[k].close()
-                discounted = [0.0 if terminated else q_values(obs[[k]]).max()]
-                for reward in reversed(rewards[k]):
-                    discounted.append(reward + args.gamma * discounted[-1])
-                counted = len(rewards[k]) if terminated else (len(rewards[k]) + 1) // 2
-                predicted += max_q[k][:counted]
-                realised += discounted[: -counted - 1 : -1]  # it was built from the end
+    episodes, num_envs = range(args.eval_episodes), min(args.num_eval_envs, args.eval_episodes)
+    max_q, rewards, predicted, realised = [[] for _ in episodes], [[] for _ in episodes], [], []
+    with ExitStack() as stack:
+        envs = [stack.enter_context(closing(make_env(args, None if k else video))) for k in range(num_envs)]
+        for first in range(0, args.eval_episodes, num_envs):
+            running = list(episodes[first : first + num_envs])
+            env_of = dict(zip(running, envs, strict=False))
+            obs = {k: env_of[k].reset(seed=seed + k)[0] for k in running}
+            while running:
+                q = q_values(np.array([obs[k] for k in running]))  # (running, num_actions)
+                for k, values in zip(running.copy(), q, strict=True):
+                    max_q[k].append(values.max())
+                    obs[k], reward, terminated, truncated, _ = env_of[k].step(values.argmax())
+                    rewards[k].append(reward)
+                    if terminated or truncated:
+                        running.remove(k)
+                        discounted = [0.0 if terminated else q_values(obs[k][None]).max()]
+                        for reward in reversed(rewards[k]):
+                            discounted.append(reward + args.gamma * discounted[-1])
+                        counted = len(rewards[k]) if terminated else (len(rewards[k]) + 1) // 2
+                        predicted += max_q[k][:counted]
+                        realised += discounted[: -counted - 1 : -1]  # it was built from the end
     returns = [sum(episode) for episode in rewards]
     return returns, {
         "eval/episodic_return": float(np.mean(returns)),
@@ -322,48 +331,109 @@ def check(args: Args) -> None:
             raise BadInput(f"{package} is missing: pip install {package.replace('_', '-')}")
 
 
+def of_environment(error: BaseException) -> bool:
+    """Whether the environment's own code raised it: then the traceback is what helps, not a sentence of ours."""
+    library = str(Path(gym.__file__).parent)  # which calls the environment
+    for raised in (error, error.__cause__ or error):
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.__traceback__)]
+        behind = dropwhile(lambda file: not file.startswith(library), files)
+        if any(not file.startswith((library, __file__)) and "importlib" not in file for file in behind):
+            return not isinstance(error, KeyboardInterrupt)
+    return False
+
+
+def literal(text: str):
+    """The value of a Python literal, as of False, 0.5 or [1, 2]; of what is none, as of 8x8, the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def every_action(space: gym.Space) -> list:
+    """What the environment takes for the actions 0, 1, 2, ... Raises BadInput if they cannot be listed."""
+    if isinstance(space, gym.spaces.Discrete):
+        return list(range(space.start, space.start + space.n))
+    if not isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        raise BadInput(f"its actions are {space}; supported are Box of shape (1,) and what can be listed")
+    sizes, start = getattr(space, "nvec", np.full(space.shape, 2)), getattr(space, "start", 0)
+    if math.prod(sizes.ravel().tolist()) > 1_000:
+        raise BadInput(f"its actions {space} are more than 1,000 combinations")
+    return [(start + np.reshape(row, space.shape)).astype(space.dtype) for row in np.ndindex(*sizes.ravel())]
+
+
 def pixel_scale(space: gym.Space) -> np.ndarray:
-    """What a flattened observation is divided by, (obs_dim,): 255 where it is a pixel, 1 elsewhere."""
+    """What a flattened observation is divided by, (obs_dim,): 255 where it is a pixel, 1 elsewhere. Raises BadInput."""
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         parts = space.values() if isinstance(space, gym.spaces.Dict) else space
         return np.concatenate([pixel_scale(part) for part in parts])
+    if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        raise BadInput(f"its observations hold a {space}, no vector of fixed length: wrap it to leave that out")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
     return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
+
+
+class PlainEnv(gym.Wrapper):
+    """Takes the number of an action; returns what `observe` makes of an observation, a float, and two bools.
+
+    Raises FloatingPointError for rewards that are not finite, and observations for which `observe` returns None.
+    """
+
+    def __init__(self, env: gym.Env, observation_space: gym.Space, observe: Callable):
+        super().__init__(env)
+        self.actions, self.observe, self.steps = every_action(env.action_space), observe, 0
+        self.observation_space, self.action_space = observation_space, gym.spaces.Discrete(len(self.actions))
+
+    def reset(self, **options):
+        obs, info = self.env.reset(**options)
+        return self.observed(obs, 0.0), info
+
+    def step(self, action):
+        self.steps += 1
+        obs, reward, terminated, truncated, info = self.env.step(self.actions[action])
+        reward = float(np.asarray(reward).item())  # an array of one number too
+        return self.observed(obs, reward), reward, bool(terminated), bool(truncated), info
+
+    def observed(self, obs, reward):
+        seen = self.observe(obs)
+        if seen is None or not math.isfinite(reward):
+            sent = f"{self.spec.id} sent {obs} and the reward {reward} at its step {self.steps:,}"
+            raise FloatingPointError(f"{sent}: not finite, or not of its observation space")
+        return seen
 
 
 def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
+    kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
     try:
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **drawing)
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)
         if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
             env.reset()
             if np.shape(env.render())[2:] != (3,):
                 raise BadInput("its render() returns no picture (height, width, 3)")
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
-    except (gym.error.Error, ImportError, NotImplementedError, TypeError, ValueError) as error:
+        if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
+            env = gym.wrappers.TimeLimit(env, 10_000)
+        space, scale = env.observation_space, pixel_scale(env.observation_space)
+        flat = np.ravel if isinstance(space, gym.spaces.Box) else partial(gym.spaces.flatten, space)
+
+        def to_vector(obs) -> np.ndarray | None:
+            vector = np.divide(flat(obs), scale, dtype=np.float32)  # a copy: some environments change theirs later
+            return vector if np.isfinite(vector).all() else None
+
+        env = PlainEnv(env, gym.spaces.Box(-np.inf, np.inf, scale.shape), to_vector)
+    except Exception as error:
+        if of_environment(error):
+            raise
         raise BadInput(f"cannot make {args.env_id}: {str(error) or 'it draws no pictures'}") from error
-    space, actions = env.observation_space, env.action_space
-    if not isinstance(actions, gym.spaces.Discrete):
-        raise BadInput(f"{args.env_id} has actions {actions}; supported are Discrete and Box of shape (1,)")
-    if not space.is_np_flattenable:
-        raise BadInput(f"{args.env_id} has observations that do not flatten to a vector of fixed length")
-    if start := int(actions.start):
-        env = gym.wrappers.TransformAction(env, lambda a: a + start, gym.spaces.Discrete(actions.n))
-    if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
-        env = gym.wrappers.TimeLimit(env, 10_000)
     if drawing and video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
         options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
         env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
-    if not isinstance(space, gym.spaces.Box):  # Discrete becomes one-hot; Tuple and Dict become one vector
-        env = gym.wrappers.FlattenObservation(env)
-    scale = pixel_scale(space)
-    vectors = gym.spaces.Box(-np.inf, np.inf, scale.shape, np.float32)
-    # Always a copy: some environments go on changing the array that they have returned.
-    return gym.wrappers.TransformObservation(env, lambda x: np.divide(np.ravel(x), scale, dtype=np.float32), vectors)
+    return env
 
 
 def load_dataset(source: str, args: Args, obs_dim: int, num_actions: int) -> Dataset:
@@ -441,6 +511,8 @@ def start_wandb(args: Args, name: str):
     options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
     try:
         return wandb.init(mode=args.wandb_mode, **options)
+    except ValueError as error:
+        raise BadInput(f"W&B refuses its settings, such as WANDB_MODE: {' '.join(str(error).split()):.200}") from error
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
@@ -469,6 +541,8 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
             yield log
         finally:
             if run:
+                for path in sorted(run_dir.glob("videos/*.mp4")):
+                    run.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
                 run.finish(exit_code=0 if (run_dir / "result.json").exists() else 1)
 
 
@@ -490,6 +564,8 @@ def main() -> None:
     try:
         train(args)
     except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
+        if of_environment(error):
+            raise
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
         sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
 

@@ -19,9 +19,10 @@ and the other one says what it is worth.
     python tabular_q.py --env-id FrozenLake-v1
     python tabular_q.py --env-id CliffWalking-v1 --double
     python tabular_q.py --env-id CartPole-v1 --observation-bins 10
-    python tabular_q.py --evaluate runs/RUN/q.npy --capture-video  # --env-id and bins as in the run
+    python tabular_q.py --evaluate runs/RUN --capture-video
 """
 
+import ast
 import importlib.util
 import json
 import math
@@ -32,10 +33,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import dropwhile
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
 
@@ -63,10 +67,11 @@ class Args:
     wandb_entity: str | None = None  # team in Weights & Biases
     wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
     capture_video: bool = False  # record 1,000 frames of every evaluation's first episode, in videos/
-    evaluate: Path | None = None  # load this table and only play
+    evaluate: Path | None = None  # only play: a run's folder or table, with the arguments in its args.json
     runs_dir: Path = Path("runs")  # where the run folder is made
 
     env_id: str = "FrozenLake-v1"  # Gymnasium id, or module:id if importing the module registers it
+    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, as is_slippery=False map_name=8x8
     max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
     observation_bins: Annotated[int, 2, math.inf] = 10  # bins for each dimension of a continuous observation
     action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
@@ -123,7 +128,8 @@ def train(args: Args) -> Path:
 
     run_dir = make_run_dir(args)
     exploration_steps = args.exploration_fraction * args.total_timesteps
-    with closing(env), open_log(args, run_dir) as log:
+    with closing(env), open_log(args, run_dir) as log, ExitStack() as at_exit:
+        at_exit.callback(lambda: np.save(run_dir / "q.npy", np.mean([q_a, q_b], axis=0)))
         rewards, ended, best_return, start_time = [], [], -math.inf, time.time()
         obs, _ = env.reset(seed=args.seed)
         progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
@@ -141,14 +147,14 @@ def train(args: Args) -> Path:
             q, visits, other_q = q_a, visits_a, q_b
             if args.double and rng.random() < 0.5:
                 q, visits, other_q = q_b, visits_b, q_a
-            y = td_target(q[next_obs], other_q[next_obs], float(reward), terminated, args.gamma)
+            y = td_target(q[next_obs], other_q[next_obs], reward, terminated, args.gamma)
             visits[obs][action] += 1
             alpha = step_size(args.learning_rate, args.learning_rate_decay, visits[obs][action])
             td_error = y - q[obs][action]
             q[obs][action] += alpha * td_error
 
             obs = next_obs
-            rewards.append(float(reward))
+            rewards.append(reward)
             if terminated or truncated:
                 ended.append((sum(rewards), len(rewards)))
                 obs, _ = env.reset()
@@ -162,7 +168,7 @@ def train(args: Args) -> Path:
                 ended.clear()
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
                 learned = np.mean([q_a, q_b], axis=0)  # (S, A), so that learned[s] is Q(s, ·)
-                np.save(run_dir / "q.npy", learned)  # before anything can go wrong in an evaluation
+                np.save(run_dir / "q.npy", learned)
                 if global_step == args.total_timesteps:
                     env.close()  # of some environments there can be only one, and evaluate makes its own
                 returns, played = evaluate(args, learned.__getitem__, run_dir / "videos" / f"step-{global_step}")
@@ -198,8 +204,8 @@ def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple
             while not (terminated or truncated):
                 q = q_values(obs)
                 max_q.append(q.max())
-                obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
-                rewards.append(float(reward))
+                obs, reward, terminated, truncated, _ = env.step(q.argmax())
+                rewards.append(reward)
             discounted = [0.0 if terminated else q_values(obs).max()]
             for reward in reversed(rewards):
                 discounted.append(reward + args.gamma * discounted[-1])
@@ -317,50 +323,143 @@ def check(args: Args) -> None:
             raise BadInput(f"{package} is missing: pip install {package}")
 
 
-def make_env(args: Args, video: Path | None = None) -> gym.Env:
-    """An environment with observations 0 .. num_states - 1 and actions 0 .. num_actions - 1. Raises BadInput.
+def of_environment(error: BaseException) -> bool:
+    """Whether the environment's own code raised it: then the traceback is what helps, not a sentence of ours."""
+    library = str(Path(gym.__file__).parent)  # which calls the environment
+    for raised in (error, error.__cause__ or error):
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.__traceback__)]
+        behind = dropwhile(lambda file: not file.startswith(library), files)
+        if any(not file.startswith((library, __file__)) and "importlib" not in file for file in behind):
+            return not isinstance(error, KeyboardInterrupt)
+    return False
 
-    Continuous observations are divided into bins; a dimension x without bounds first becomes arctan(x), which has them
-    and puts the finest bins around 0.
-    """
-    drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
+
+def literal(text: str):
+    """The value of a Python literal, as of False, 0.5 or [1, 2]; of what is none, as of 8x8, the text itself."""
     try:
-        env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps, **drawing)
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def every_action(space: gym.Space) -> list:
+    """What the environment takes for the actions 0, 1, 2, ... Raises BadInput if they cannot be listed."""
+    if isinstance(space, gym.spaces.Discrete):
+        return list(range(space.start, space.start + space.n))
+    if not isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        raise BadInput(f"its actions are {space}; supported are Box of shape (1,) and what can be listed")
+    sizes, start = getattr(space, "nvec", np.full(space.shape, 2)), getattr(space, "start", 0)
+    if math.prod(sizes.ravel().tolist()) > 1_000:
+        raise BadInput(f"its actions {space} are more than 1,000 combinations")
+    return [(start + np.reshape(row, space.shape)).astype(space.dtype) for row in np.ndindex(*sizes.ravel())]
+
+
+class PlainEnv(gym.Wrapper):
+    """Takes the number of an action; returns what `observe` makes of an observation, a float, and two bools.
+
+    Raises FloatingPointError for rewards that are not finite, and observations for which `observe` returns None.
+    """
+
+    def __init__(self, env: gym.Env, observation_space: gym.Space, observe: Callable):
+        super().__init__(env)
+        self.actions, self.observe, self.steps = every_action(env.action_space), observe, 0
+        self.observation_space, self.action_space = observation_space, gym.spaces.Discrete(len(self.actions))
+
+    def reset(self, **options):
+        obs, info = self.env.reset(**options)
+        return self.observed(obs, 0.0), info
+
+    def step(self, action):
+        self.steps += 1
+        obs, reward, terminated, truncated, info = self.env.step(self.actions[action])
+        reward = float(np.asarray(reward).item())  # an array of one number too
+        return self.observed(obs, reward), reward, bool(terminated), bool(truncated), info
+
+    def observed(self, obs, reward):
+        seen = self.observe(obs)
+        if seen is None or not math.isfinite(reward):
+            sent = f"{self.spec.id} sent {obs} and the reward {reward} at its step {self.steps:,}"
+            raise FloatingPointError(f"{sent}: not finite, or not of its observation space")
+        return seen
+
+
+def bin_edges(low: float, high: float, whole: bool, bins: int) -> list[float]:
+    """What lies between the values of one dimension: of a few whole numbers each is one, else there are bins.
+
+    Without bounds (some environments write that as a huge number) arctan(x) has equal bins: the finest are around 0.
+    """
+    if whole and high - low < 1_000:
+        return list(range(int(low) + 1, int(high) + 1))
+    if low > -1e6 and high < 1e6:
+        return np.linspace(low, high, bins + 1)[1:-1].tolist()
+    return np.tan(np.linspace(np.arctan(low), np.arctan(high), bins + 1)[1:-1]).tolist()
+
+
+def finite(space: gym.Space, bins: int) -> tuple[list[int], Callable]:
+    """How many values each part of an observation has, and a function that says which one, 0, 1, 2, ..., each part is.
+
+    The function says -1 where a number is not finite. Raises BadInput.
+    """
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        keys = list(space) if isinstance(space, gym.spaces.Dict) else range(len(space))
+        parts = [(key, *finite(space[key], bins)) for key in keys]
+        sizes = [size for _, part_sizes, _ in parts for size in part_sizes]
+        return sizes, lambda obs: [value for key, _, values in parts for value in values(obs[key])]
+    if isinstance(space, gym.spaces.Discrete):
+        return [int(space.n)], lambda obs: [int(obs) - int(space.start)]
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return space.nvec.ravel().tolist(), lambda obs: np.ravel(obs - space.start).tolist()
+    if isinstance(space, gym.spaces.MultiBinary):
+        return [2] * math.prod(space.shape), lambda obs: np.ravel(obs).tolist()
+    if not isinstance(space, gym.spaces.Box):
+        raise BadInput(f"its observations hold a {space}, which no table has a place for: wrap it to leave that out")
+    whole = np.issubdtype(space.dtype, np.integer)
+    low, high = space.low.ravel().tolist(), space.high.ravel().tolist()
+    edges = [bin_edges(*bounds, whole, bins) for bounds in zip(low, high, strict=True)]
+
+    def values(obs) -> list[int]:
+        pairs = zip(edges, np.ravel(obs).tolist(), strict=True)
+        return [bisect_right(edge, x) if math.isfinite(x) else -1 for edge, x in pairs]
+
+    return [len(edge) + 1 for edge in edges], values
+
+
+def make_env(args: Args, video: Path | None = None) -> gym.Env:
+    """An environment with observations 0 .. num_states - 1 and actions 0 .. num_actions - 1. Raises BadInput."""
+    drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
+    kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
+    try:
+        env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)
         if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
             env.reset()
             if np.shape(env.render())[2:] != (3,):
                 raise BadInput("its render() returns no picture (height, width, 3)")
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
-    except (gym.error.Error, ImportError, NotImplementedError, TypeError, ValueError) as error:
+        if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
+            env = gym.wrappers.TimeLimit(env, 10_000)
+        sizes, values = finite(env.observation_space, args.observation_bins)
+        if math.prod(sizes) > 10_000_000:
+            raise BadInput(f"its observations make {math.prod(sizes):.3g} states, and a table takes at most 10,000,000")
+
+        def to_state(obs) -> int | None:
+            state = 0
+            for size, value in zip(sizes, values(obs), strict=True):
+                if not 0 <= value < size:
+                    return None
+                state = state * size + value
+            return int(state)
+
+        env = PlainEnv(env, gym.spaces.Discrete(math.prod(sizes)), to_state)
+    except Exception as error:
+        if of_environment(error):
+            raise
         raise BadInput(f"cannot make {args.env_id}: {str(error) or 'it draws no pictures'}") from error
-    space, actions = env.observation_space, env.action_space
-    if not isinstance(actions, gym.spaces.Discrete):
-        raise BadInput(f"{args.env_id} has actions {actions}; supported are Discrete and Box of shape (1,)")
-    if start := int(actions.start):
-        env = gym.wrappers.TransformAction(env, lambda a: a + start, gym.spaces.Discrete(actions.n))
-    if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
-        env = gym.wrappers.TimeLimit(env, 10_000)
     if drawing and video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
         options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
         env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
-    if isinstance(space, gym.spaces.Discrete) and space.start == 0:
-        return env
-    if isinstance(space, gym.spaces.Tuple) and all(isinstance(part, gym.spaces.Discrete) for part in space):
-        sizes, starts = [part.n for part in space], [part.start for part in space]
-        states = gym.spaces.Discrete(math.prod(sizes))
-        return gym.wrappers.TransformObservation(
-            env, lambda parts: int(np.ravel_multi_index(np.subtract(parts, starts), sizes)), states
-        )
-    if isinstance(space, gym.spaces.Box) and args.observation_bins ** math.prod(space.shape) <= 10_000_000:
-        bounded = (space.low > -1e6) & (space.high < 1e6)  # some environments write "no bound" as a huge number
-        low, high = (np.where(bounded, b, np.arctan(b)).astype(np.float64) for b in (space.low, space.high))
-        finite = gym.spaces.Box(low, high, dtype=np.float64)
-        env = gym.wrappers.TransformObservation(env, lambda x: np.where(bounded, x, np.arctan(x)), finite)
-        return gym.wrappers.DiscretizeObservation(env, args.observation_bins)
-    needed = "Discrete, a Tuple of Discrete, or a Box with at most 10,000,000 bins in all"
-    raise BadInput(f"{args.env_id} has observations {space}; a table needs {needed}")
+    return env
 
 
 def make_run_dir(args: Args) -> Path:
@@ -390,6 +489,8 @@ def start_wandb(args: Args, name: str):
     options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
     try:
         return wandb.init(mode=args.wandb_mode, **options)
+    except ValueError as error:
+        raise BadInput(f"W&B refuses its settings, such as WANDB_MODE: {' '.join(str(error).split()):.200}") from error
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
@@ -418,6 +519,8 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
             yield log
         finally:
             if run:
+                for path in sorted(run_dir.glob("videos/*.mp4")):
+                    run.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
                 run.finish(exit_code=0 if (run_dir / "result.json").exists() else 1)
 
 
@@ -456,20 +559,36 @@ def draw(env: gym.Env, q: np.ndarray, exact_q: np.ndarray | None, states: np.nda
     figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
+def as_trained(args: Args) -> Args:
+    """The arguments with env_id and all below it as in the args.json beside the weights, where there is one."""
+    path = Path(args.evaluate)
+    stored = path / "args.json" if path.is_dir() else path.with_name("args.json")
+    try:
+        content = json.loads(stored.read_text()) if stored.exists() else {}
+    except ValueError as error:
+        raise BadInput(f"{stored} is not what a run writes: {error}") from error
+    names = [field.name for field in fields(Args)]
+    kept = {name: content[name] for name in names[names.index("env_id") :] if name in content}
+    return replace(args, **{name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()})
+
+
 def play(args: Args) -> None:
     """Loads the table at args.evaluate, plays and prints the return. Raises BadInput if it does not fit."""
     check(args)
+    path, trained_on = Path(args.evaluate), as_trained(args).env_id
+    path = path / "q.npy" if path.is_dir() else path
+    if trained_on != args.env_id:
+        raise BadInput(f"{path} does not hold a table for {args.env_id}: it was made on {trained_on}")
     with closing(make_env(args)) as env:
         shape = int(env.observation_space.n), int(env.action_space.n)
     try:
-        q = np.load(args.evaluate)
+        q = np.load(path)
         if q.shape != shape or q.dtype != np.float64:
             raise ValueError(f"it holds {q.dtype} of shape {q.shape}")
     except Exception as error:  # reading a file that holds something else can fail in any way
-        fit = f"{args.env_id}, of shape {shape}"
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BadInput(f"{args.evaluate} does not hold a table for {fit} ({reason:.200})") from error
-    returns, _ = evaluate(args, q.__getitem__, Path(args.evaluate).parent / "videos" / "eval")
+        raise BadInput(f"{path} does not hold a table for {args.env_id}, of shape {shape} ({reason:.200})") from error
+    returns, _ = evaluate(args, q.__getitem__, path.parent / "videos" / "eval")
     print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
 
 
@@ -478,8 +597,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     args = tyro.cli(Args, description=__doc__)
     try:
-        play(args) if args.evaluate else train(args)
+        # Flags that are given win over those of the run that is played again.
+        play(tyro.cli(Args, default=as_trained(args))) if args.evaluate else train(args)
     except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
+        if of_environment(error):
+            raise
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
         sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
 

@@ -69,7 +69,17 @@ LADDER = (
         "pixels, frame skipping, a convolutional network, the GPU",
         differs=(
             *("imports", "Args", "QNetwork", "Batch", "ReplayBuffer", "train", "evaluate"),
-            *("check", "make_env", "compiled", "torch_threads", "open_log", "write_result", "play", "main"),
+            *(
+                "check",
+                "make_env",
+                "compiled",
+                "torch_threads",
+                "open_log",
+                "save_weights",
+                "write_result",
+                "as_trained",
+            ),
+            *("play", "main"),
         ),
     ),
 )

@@ -9,6 +9,7 @@
 
     [environments."LunarLander-v3"]             # an environment, and the flags that it needs
     learning_rate = 5e-4
+    env_kwargs = {enable_wind = true}
 
     [script_arguments."per_dqn.py"]             # flags that only one script has
     priority = "rank"
@@ -74,8 +75,11 @@ def is_text(text: str) -> bool:
 
 
 def underscored(flags: dict) -> dict:
-    """Flags named as in Args, not as on the command line."""
-    return {name.replace("-", "_"): value for name, value in flags.items()}
+    """Flags named as in Args, not as on the command line; a table, as of env_kwargs, as a list of NAME=VALUE."""
+    return {
+        name.replace("-", "_"): [f"{key}={one!r}" for key, one in value.items()] if isinstance(value, dict) else value
+        for name, value in flags.items()
+    }
 
 
 def slug(text: str) -> str:
@@ -90,6 +94,8 @@ def check_flags(flags: dict, where: str) -> None:
             raise BadInput(f"{name!r} in {where} is not the name of a flag")
         if name.replace("-", "_") in OURS:
             raise BadInput(f"{name} in {where} is set by the harness itself")
+        if isinstance(value, dict) and name.replace("-", "_") == "env_kwargs":
+            value = list(value.values())
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(one, bool | int | float | str) and is_text(str(one)) for one in values):
             raise BadInput(f"{name} in {where} must be a number, a string, true, false or a list of these")
@@ -200,7 +206,7 @@ def expand(
     named = labels(paths)
     everywhere, sweeps = underscored(suite.get("arguments", {})), underscored(suite.get("sweeps", {}))
     given = underscored(arguments or {})
-    variants = [{}] + [{name: value} for name, values in sweeps.items() for value in values]
+    variants = [{}] + [underscored({name: value}) for name, values in sweeps.items() for value in values]
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
         for env_id in dict.fromkeys(env_ids):

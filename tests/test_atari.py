@@ -711,7 +711,38 @@ def test_evaluate_plays_with_video_and_knows_another_game(main, small, tmp_path)
     models = f"ALE/Pong-v5 --evaluate {model}", f"ALE/Breakout-v5 --evaluate {tmp_path}/model.pt"
     for arguments in (*models, f"ALE/Pong-v5 --evaluate {tmp_path}/cut/model.pt"):
         code, _, err = main(f"--env-id {arguments}")
-        assert code == 2 and "does not hold weights for" in err and err.count("\n") == 1
+        assert code == 2 and err.count("\n") == 1
+        assert "does not hold weights for" in err or "args.json is not what a run writes" in err
+
+
+def test_playing_again_reads_the_run(main, small):
+    """Game and protocol; another protocol is that in all its parts, and a part that differed is kept."""
+    own = {"env_id": "ALE/Pong-v5", "protocol": "machado", "noop_max": 3, "total_timesteps": 220}
+    run_dir = train(small(save_model=True, **own))
+    code, out, _ = main(f"--evaluate {run_dir} --eval-episodes 1 --max-frames 80")
+    assert (
+        code == 0 and "ALE/Pong-v5: protocol machado, repeat_action_probability 0.25, " in out and "noop_max 3," in out
+    )
+    code, out, _ = main(f"--evaluate {run_dir} --protocol nature --eval-episodes 1 --max-frames 80")
+    assert code == 0 and "protocol nature, repeat_action_probability 0.0, " in out and "noop_max 3," in out
+
+
+def test_what_was_learned_is_kept_when_it_is_interrupted(small, monkeypatch, tmp_path):
+    """Between two evaluations; the weights are those of that moment, not of the evaluation before."""
+    seen, original = [], dqn_atari.backpropagate
+
+    def interrupted(q_network, *rest):
+        seen.append(q_network)
+        if len(seen) == 15:
+            raise KeyboardInterrupt
+        return original(q_network, *rest)
+
+    monkeypatch.setattr(dqn_atari, "backpropagate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(save_model=True, eval_frequency=1_000))
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    kept = torch.load(run_dir / "model.pt", weights_only=True)
+    assert all(torch.equal(kept[name], value.cpu()) for name, value in seen[0].state_dict().items())
 
 
 def test_a_full_disk_is_one_sentence(main, tmp_path):

@@ -114,7 +114,7 @@ def test_runs_folder_that_is_a_file(main, tmp_path):
 def test_observations_without_a_fixed_length(main, tmp_path, register):
     space = dqn.gym.spaces.Sequence(dqn.gym.spaces.Discrete(3))
     code, _, err = main(f"--env-id {register(space, dqn.gym.spaces.Discrete(2))}")
-    assert code == 2 and "do not flatten to a vector of fixed length" in err and err.count("\n") == 1
+    assert code == 2 and "no vector of fixed length: wrap it" in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,8 +162,8 @@ def test_weights_that_do_not_fit(main, small, tmp_path):
     torch.save([1, 2], tmp_path / "list")
     torch.save({1: 2}, tmp_path / "numbers")
     for arguments, reason in {
-        f"{model}": "size mismatch",  # hidden sizes 64 64 against 16
-        f"{model} --hidden-sizes 16 --env-id Acrobot-v1": "size mismatch",
+        f"{model} --hidden-sizes 64 64": "size mismatch",  # hidden sizes 64 64 against 16
+        f"{model} --env-id Acrobot-v1": "they were trained on CartPole-v1",
         **{f"{tmp_path / name}": "" for name in ("junk", "empty", "text", "csv", "list", "numbers", "")},
     }.items():
         code, out, err = main(f"--evaluate {arguments}")
@@ -175,14 +175,15 @@ def test_evaluate_plays_and_does_not_train(main, small, monkeypatch):
     run_dir = train(small(save_model=True))
     monkeypatch.setattr(dqn, "train", None)
     before = sorted(run_dir.parent.rglob("*"))
-    code, out, _ = main(f"--evaluate {run_dir / 'model.pt'} --hidden-sizes 16 --eval-episodes 2")
+    code, out, _ = main(f"--evaluate {run_dir}")  # --hidden-sizes and --eval-episodes are in its args.json
     final = json.loads((run_dir / "result.json").read_text())
     mean, std = final["eval/episodic_return"], final["eval/episodic_return_std"]
     assert code == 0 and out == f"CartPole-v1: greedy return {mean:.1f} ± {std:.1f} over 2 episodes\n"
     assert sorted(run_dir.parent.rglob("*")) == before
-    code, _, _ = main(f"--evaluate {run_dir / 'model.pt'} --hidden-sizes 16 --eval-episodes 2 --capture-video")
+    code, out, _ = main(f"--evaluate {run_dir / 'model.pt'} --eval-episodes 3 --capture-video")
     (video,) = (run_dir / "videos").iterdir()
-    assert code == 0 and video.suffix == ".mp4" and video.stat().st_size > 1000
+    assert code == 0 and out.endswith("over 3 episodes\n"), "a flag that is given wins"
+    assert video.suffix == ".mp4" and video.stat().st_size > 1000
 
 
 def test_weights_are_loaded_without_unpickling_code(main, tmp_path):

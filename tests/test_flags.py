@@ -25,6 +25,7 @@ ELSEWHERE = {  # flags with tests of their own
     "cuda": "test_cuda_without_a_gpu below, and tests that need a GPU",
     "compile": "test_compile_compiles below",
     "evaluate": "test_cli.py, test_tabular.py, test_atari.py",
+    "num_eval_envs": "test_user_environments.py",
     "resume": "test_atari_resume.py",
     "checkpoint_frequency": "test_atari_resume.py",
     **dict.fromkeys(TRACKING, "test_tracking below"),
@@ -57,6 +58,7 @@ RUN = {
 DQN = {
     **RUN,
     "env_id": ("Acrobot-v1", "folder"),
+    "env_kwargs": (("sutton_barto_reward=True",), "charts/episodic_return"),
     "max_episode_steps": (7, "charts/episodic_length"),
     "action_bins": (3, "losses/q_values"),
     "anneal_lr": (False, "losses/td_loss"),
@@ -73,6 +75,7 @@ TABULAR = {
     "seed": (2, "charts/episodic_return"),
     "gamma": (0.5, "losses/td_error"),
     "env_id": ("CliffWalking-v1", "folder"),
+    "env_kwargs": (("is_slippery=False",), "charts/episodic_length"),
     "max_episode_steps": (7, "charts/episodic_length"),
     "observation_bins": (3, "eval/q_predicted"),
     "action_bins": (3, "charts/episodic_return"),
@@ -88,6 +91,7 @@ TABULAR = {
 FQI = {
     **COMMON,
     "env_id": ("Acrobot-v1", "folder"),
+    "env_kwargs": (("sutton_barto_reward=True",), "losses/q_values"),
     "max_episode_steps": (7, "returns"),
     "action_bins": (3, "losses/q_values"),
     "dataset": ("stored.npz", "stored.npz"),

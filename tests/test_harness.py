@@ -19,14 +19,16 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import tyro
 from conftest import ROOT
 from fakes import write_script
 from filelock import FileLock
 
+import dqn
 from benchmark import __main__ as command_line
 from benchmark import status
 from benchmark.one import finite
-from benchmark.suite import SUITES, expand, labels, parse_argument, read_plan, read_suite, slug
+from benchmark.suite import SUITES, BadInput, expand, labels, parse_argument, read_plan, read_suite, slug
 
 ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
 
@@ -185,6 +187,25 @@ def test_suites_that_are_shipped(suite, tmp_path):
         (tmp_path / script).touch()
     runs = expand(read, tmp_path, peers=True)
     assert len({run.folder for run in runs}) == len(runs) >= 8
+
+
+def test_arguments_of_an_environment_as_a_table(tmp_path):
+    """As the script gets them: text that looks like a number stays text."""
+    (tmp_path / "suite.toml").write_text(
+        'scripts = ["dqn.py"]\nnum_seeds = 1\n[environments."FrozenLake-v1"]\n'
+        'env-kwargs = {is_slippery = false, map_name = "8x8", version = "3", rates = 0.5}\n'
+        "[sweeps]\nenv_kwargs = [{is_slippery = true}]\n"
+    )
+    plain, swept = expand(read_suite(tmp_path / "suite.toml"), tmp_path)
+    arguments = tyro.cli(dqn.Args, args=plain.command(tmp_path, False)[2:])
+    pairs = (pair.split("=") for pair in arguments.env_kwargs)
+    values = {name: dqn.literal(value) for name, value in pairs}
+    assert values == {"is_slippery": False, "map_name": "8x8", "version": "3", "rates": 0.5}
+    assert tyro.cli(dqn.Args, args=swept.command(tmp_path, False)[2:]).env_kwargs == ("is_slippery=True",)
+    assert swept.label == "dqn.py --env-kwargs is_slippery=True"
+    (tmp_path / "suite.toml").write_text("[arguments]\ngamma = {a = 1}\n")
+    with pytest.raises(BadInput, match=r"gamma in .* must be a number"):
+        read_suite(tmp_path / "suite.toml")
 
 
 def test_flags_are_the_same_with_dashes_and_with_underscores(tmp_path):

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from conftest import scalars, train
-from gymnasium.spaces import Box, Discrete, MultiBinary, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
 import tabular_q
 from tabular_q import Model
@@ -257,7 +257,7 @@ def test_bins_of_bounded_and_unbounded_dimensions(args, register):
     numbers = {0.5: 0, 1.5: 1, 2.5: 2, 3.5: 3}, {-1.1: 0, -0.9: 1, 0.9: 2, 1.1: 3, 1e9: 3}
     for x, i in numbers[0].items():
         for y, j in numbers[1].items():
-            assert env.observation(env.env.func(np.array([x, y]))) == 4 * i + j
+            assert env.observe(np.array([x, y])) == 4 * i + j
 
 
 def test_tuples_of_numbers_are_one_number(args, register):
@@ -301,8 +301,7 @@ def test_actions_that_do_not_start_at_0(args, register):
 BAD = {
     "unknown environment": ({"env_id": "FrozenLak-v1"}, "Did you mean: `FrozenLake`?"),
     "observations": ({"env_id": "ALE/Pong-v5"}, "ALE/Pong-v5"),
-    "too many bins": ({"env_id": "LunarLander-v3", "observation_bins": 20}, "at most 10,000,000 bins"),
-    "actions": ({"env_id": "BipedalWalker-v3", "observation_bins": 2}, "Box of shape (1,)"),
+    "too many bins": ({"env_id": "LunarLander-v3", "observation_bins": 20}, "at most 10,000,000"),
     "rate": ({"learning_rate": 0.0}, "--learning-rate must be between"),
     "decay": ({"learning_rate_decay": 1.5}, "--learning-rate-decay must be between 0 and 1"),
     "bins": ({"observation_bins": 1}, "--observation-bins"),
@@ -321,8 +320,45 @@ def test_bad_input(args, tmp_path, name):
 
 
 def test_observations_that_have_no_table(args, register):
-    with pytest.raises(tabular_q.BadInput, match="a table needs Discrete"):
-        tabular_q.make_env(args(env_id=register(MultiBinary(3), Discrete(2))))
+    with pytest.raises(tabular_q.BadInput, match="which no table has a place for"):
+        tabular_q.make_env(args(env_id=register(Dict(mission=Text(5), place=Discrete(3)), Discrete(2))))
+
+
+def test_actions_that_cannot_be_listed(args, register):
+    with pytest.raises(tabular_q.BadInput, match=r"Box of shape \(1,\)"):
+        tabular_q.make_env(args(env_id=register(Discrete(3), Box(-1, 1, (2,)))))
+
+
+FINITE = {  # space, its observations in the order of their numbers
+    "starts at 5": (Discrete(3, start=5), [5, 6, 7]),
+    "MultiDiscrete": (MultiDiscrete([2, 3], start=[1, 0]), [[1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2]]),
+    "MultiBinary": (MultiBinary(2), [[0, 0], [0, 1], [1, 0], [1, 1]]),
+    "MultiBinary of a shape": (MultiBinary((1, 2)), [[[0, 0]], [[0, 1]], [[1, 0]], [[1, 1]]]),
+    "whole numbers": (Box(-1, 1, (2,), np.int64), [[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)]),
+    "one binary number": (Box(0, 1, (), np.int8), [0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_finite_spaces_alone_and_in_containers(args, register, name):
+    """Gymnasium's own grid world is a Dict of whole numbers, where the agent is and where it shall go."""
+    space, observations = FINITE[name]
+    n = len(observations)
+    arrays = [one if isinstance(one, int) else np.array(one, space.dtype) for one in observations]
+    env = tabular_q.make_env(args(env_id=register(space, Discrete(2))))
+    assert env.observation_space.n == n and [env.observe(one) for one in arrays] == list(range(n))
+    env = tabular_q.make_env(args(env_id=register(Tuple((space, Discrete(2))), Discrete(2))))
+    assert env.observation_space.n == 2 * n
+    assert [env.observe((one, k)) for one in arrays for k in (0, 1)] == list(range(2 * n))
+    env = tabular_q.make_env(args(env_id=register(Dict(agent=space, target=space), Discrete(2))))
+    assert env.observation_space.n == n * n
+    assert [env.observe({"agent": a, "target": b}) for a in arrays for b in arrays] == list(range(n * n))
+
+
+def test_an_observation_that_is_not_of_its_space(args, register):
+    """Never another state's row."""
+    env = tabular_q.make_env(args(env_id=register(MultiDiscrete([2, 3]), Discrete(2))))
+    assert env.observe(np.array([0, 3])) is None and env.observe(np.array([-1, 0])) is None
 
 
 def test_tables_that_do_not_fit(args, tmp_path):

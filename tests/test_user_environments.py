@@ -1,13 +1,16 @@
-"""What environments of users do (known bugs 64, 65 and 67): there is only one of them, they draw from the global
-generators, they check what they get, they draw for a long time or not at all."""
+"""What environments of users do (known bugs 64 to 69): there is only one of them, they draw from the global generators,
+they check what they get, they draw for a long time or not at all, they send arrays or NaN, they fail."""
 
 import json
 import random
+import traceback
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+import wandb
 from conftest import scalars, train
 from moviepy import VideoFileClip
 
@@ -24,10 +27,16 @@ class User(gym.Env):
     observation_space, action_space = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
     there = False
 
-    def __init__(self, length=5, alone=False, picture=None, render_mode=None):
+    def __init__(self, length=5, alone=False, picture=None, arrays=False, fails=None, numbers=False, render_mode=None):
+        """fails: (number of a step, an exception to raise there, or (observation, reward) to send there)."""
         if alone and User.there:
             raise RuntimeError("the port is taken")
+        if fails == "at once":
+            raise TypeError("a mistake in the constructor")
+        if numbers:
+            self.observation_space = gym.spaces.Box(-1, 3, ())
         self.length, self.alone, self.picture, self.render_mode = length, alone, picture, render_mode
+        self.arrays, self.fails, self.steps = arrays, fails, 0
         User.there = True
 
     def close(self):
@@ -40,8 +49,15 @@ class User(gym.Env):
 
     def step(self, action):
         assert type(action) is int, f"{action!r} is no int"
-        self.t += 1
-        return int(np.random.randint(3)), float(np.random.normal()), self.t >= self.length, False, {}
+        self.t, self.steps = self.t + 1, self.steps + 1
+        obs, reward, terminated = int(np.random.randint(3)), float(np.random.normal()), self.t >= self.length
+        if self.fails and self.steps == self.fails[0]:
+            if isinstance(self.fails[1], BaseException):
+                raise self.fails[1]
+            obs, reward = self.fails[1]
+        if self.arrays:
+            return obs, np.array([reward]), np.array([terminated]), np.array([False]), {}
+        return obs, reward, terminated, False, {}
 
     def render(self):
         return self.picture
@@ -168,3 +184,210 @@ def test_a_call_of_dqn_atari_puts_torchs_threads_back(tmp_path):
         assert seen == [1] and torch.get_num_threads() == 2 and (torch.tensor([1e-40]) * 1.0).item() > 0
     finally:
         torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_rewards_and_ends_of_shape_1_are_numbers(tmp_path, register, script):
+    plain, arrays = (
+        train(small(script, tmp_path / str(arrays), env_id=register(arrays=arrays))) for arrays in (False, True)
+    )
+    found = [scalars(run_dir) for run_dir in (plain, arrays)]
+    for run in found:
+        run.pop("charts/SPS", None)
+    assert found[0] == found[1]
+
+
+def test_fqi_evaluates_in_one_environment(tmp_path, register):
+    """In as many as there are episodes, three or one: the same."""
+    flags = {"env_id": register(), "eval_episodes": 3, "regressor": "linear"}
+    runs = [
+        train(small(fqi, tmp_path / str(n), num_eval_envs=n, env_id="CartPole-v1", eval_episodes=3)) for n in (3, 2, 1)
+    ]
+    returns = [json.loads((run_dir / "result.json").read_text())["returns"] for run_dir in runs]
+    assert len(returns[0]) == 3 and returns[0] == returns[1] == returns[2]
+    flags["env_id"] = register(alone=True)
+    with pytest.raises(RuntimeError, match="the port is taken"):
+        train(small(fqi, tmp_path / "many", **flags))
+    User.there = False
+    assert (train(small(fqi, tmp_path / "alone", num_eval_envs=1, **flags)) / "result.json").exists()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), OSError("the simulator is gone")], ids=["Ctrl-C", "error"])
+def test_what_was_learned_is_kept_however_the_run_ends(tmp_path, register, spy, end):
+    """At step 350, between two evaluations (at 200 and 400), the weights of step 348."""
+    steps = spy("backpropagate")
+    with pytest.raises(type(end)):
+        train(small(dqn, tmp_path, env_id=register(fails=(350, end)), save_model=True))
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    network = steps[-1][0][0]
+    assert len(steps) == (348 - 200) / 4 and not (run_dir / "result.json").exists()
+    assert torch.equal(torch.load(run_dir / "model.pt", weights_only=True)["0.weight"], network[0].weight)
+
+
+def test_a_table_is_kept_however_the_run_ends(tmp_path, register):
+    """Every step that was learned from is in it: it is the table of a run of so many steps."""
+    flags = {"end_e": 1.0, "eval_frequency": 1_000}
+    with pytest.raises(KeyboardInterrupt):
+        train(small(tabular_q, tmp_path, env_id=register(fails=(350, KeyboardInterrupt())), **flags))
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    whole = train(small(tabular_q, tmp_path / "whole", env_id=register(), total_timesteps=349, **flags))
+    assert np.load(run_dir / "q.npy").tolist() == np.load(whole / "q.npy").tolist() != [[0, 0]] * 3
+
+
+def test_weights_that_are_not_finite_replace_none(tmp_path, register):
+    with pytest.raises(FloatingPointError, match="lower --learning-rate"):
+        train(small(dqn, tmp_path, learning_rate=1e30, save_model=True, eval_frequency=1_000))
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert not (run_dir / "model.pt").exists()
+
+
+MANY = [gym.spaces.MultiDiscrete([2, 3]), gym.spaces.MultiBinary(2), gym.spaces.Discrete(3, start=-1)]
+
+
+class Choices(gym.Env):
+    """One step an episode; the reward is the sum of the action's numbers."""
+
+    observation_space = gym.spaces.Discrete(2)
+
+    def __init__(self, action_space):
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), f"{action!r} is not of {self.action_space}"
+        return 1, float(np.sum(action)), True, False, {}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("space", MANY, ids=str)
+def test_actions_that_can_be_listed(tmp_path, script, space):
+    """As one number; the best of them is found: [1, 2], [1, 1] and 1, where the sum of 3, 2 and 1 is the largest."""
+    gym.register("Choices-v0", Choices, kwargs={"action_space": space})
+    try:
+        env = script.make_env(script.Args(env_id="Choices-v0"))
+        assert env.action_space.n == {0: 6, 1: 4, 2: 3}[MANY.index(space)]
+        run_dir = train(small(script, tmp_path, env_id="Choices-v0"))
+    finally:
+        del gym.registry["Choices-v0"]
+    result = json.loads((run_dir / "result.json").read_text())
+    assert result["best_return"] == {0: 3, 1: 2, 2: 1}[MANY.index(space)]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_too_many_actions(script, tmp_path):
+    gym.register("Choices-v0", Choices, kwargs={"action_space": gym.spaces.MultiBinary(10)})
+    try:
+        with pytest.raises(script.BadInput, match="more than 1,000"):
+            train(small(script, tmp_path, env_id="Choices-v0"))
+    finally:
+        del gym.registry["Choices-v0"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("sent", [(0, np.nan), (0, -np.inf), (5, 1.0)], ids=["NaN", "infinity", "no observation"])
+def test_what_is_not_finite_is_named(tmp_path, register, script, call_main, sent):
+    """Before anything is learned from it: the environment, its step, what it sent, and no word of a learning rate."""
+    if script is not tabular_q and sent[0] == 5:
+        sent = (np.nan, 1.0)  # of a Box below
+    env_id = register(fails=(123, sent))
+    if np.isnan(sent[0]):
+        gym.registry[env_id].kwargs["numbers"] = True
+    flags = {dqn: "--total-timesteps 400 --learning-starts 200 --batch-size 16", tabular_q: "--total-timesteps 400"}
+    flags[fqi] = "--dataset-size 400 --iterations 2 --dataset data.npz"
+    code, _, err = call_main(script, f"--env-id {env_id} {flags[script]}")
+    last = err.splitlines()[-1]
+    assert code == 1 and last.startswith(
+        f"error: {env_id} sent {sent[0]} and the reward {sent[1]} at its step 123: not"
+    )
+    assert "learning-rate" not in err and not (tmp_path / "data.npz").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_error_of_the_environment_keeps_its_traceback(register, script, call_main):
+    """It leaves `main` as it is, not as a sentence; Ctrl-C in the environment's code is no error of it."""
+    for fails, kind in (("at once", TypeError), ((7, ConnectionRefusedError(111, "refused")), OSError)):
+        with pytest.raises(kind) as error:
+            call_main(script, f"--env-id {register(fails=fails)}")
+        text = "".join(traceback.format_exception(error.value))
+        assert __file__ in text and "raise " in text
+    assert call_main(script, f"--env-id {register(fails=(7, KeyboardInterrupt()))}")[0] == 130
+    code, _, err = call_main(script, f"--env-id {register()} --env-kwargs heigth=3")
+    assert code == 2 and "unexpected keyword argument 'heigth'" in err and err.count("\n") == 1, "an error of the call"
+
+
+@pytest.mark.parametrize("script", [dqn, fqi])
+def test_a_space_that_cannot_be_flattened_is_named(script, tmp_path):
+    """As in MiniGrid, whose mission is a space of its own kind in a Dict."""
+
+    class Mission(gym.spaces.Space):
+        def __repr__(self):
+            return "Mission()"
+
+    gym.register("Choices-v0", Choices, kwargs={"action_space": gym.spaces.Discrete(2)})
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            space = gym.spaces.Dict(image=gym.spaces.Box(0, 255, (3, 3), np.uint8), mission=Mission())
+            patch.setattr(Choices, "observation_space", space)
+            with pytest.raises(script.BadInput, match=r"hold a Mission\(\), no vector of fixed length: wrap it"):
+                train(small(script, tmp_path, env_id="Choices-v0"))
+    finally:
+        del gym.registry["Choices-v0"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_arguments_of_the_environment(tmp_path, script):
+    """Numbers, true and false as Python writes them, else text; kept in args.json."""
+    kwargs = ("is_slippery=False", "map_name=8x8", "success_rate=0.5", "reward_schedule=(2, 0, 0)")
+    env = script.make_env(script.Args(env_id="FrozenLake-v1", env_kwargs=kwargs))
+    outcomes = [outcome for row in env.unwrapped.P.values() for outcome in row.values()]
+    assert env.unwrapped.nrow == 8 and {len(outcome) for outcome in outcomes} == {1}, "not slippery"
+    assert {reward for outcome in outcomes for _, _, reward, _ in outcome} == {0, 2}
+    run_dir = train(small(script, tmp_path, env_id="FrozenLake-v1", env_kwargs=kwargs))
+    assert json.loads((run_dir / "args.json").read_text())["env_kwargs"] == list(kwargs)
+
+
+@pytest.mark.parametrize("script", [dqn, tabular_q])
+def test_playing_again_reads_the_run(tmp_path, script, call_main):
+    """The folder alone is enough: environment, its arguments, sizes, bins. What is given wins; another environment, of
+    the same shape as it may be, is refused by its name."""
+    flags = {"env_id": "FrozenLake-v1", "env_kwargs": ("map_name=8x8",), "max_episode_steps": 9}
+    run_dir = train(small(script, tmp_path, **flags, **({"save_model": True} if script is dqn else {})))
+    final = json.loads((run_dir / "result.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        played, evaluate = [], script.evaluate
+        patch.setattr(script, "evaluate", lambda args, *rest: (played.append(args), evaluate(args, *rest))[1])
+        code, out, err = call_main(script, f"--evaluate {run_dir}")
+        assert (code, err) == (0, "") and f"greedy return {final['eval/episodic_return']:.1f}" in out
+        assert {name: getattr(played[0], name) for name in flags} == flags
+        code, out, _ = call_main(script, f"--evaluate {run_dir} --eval-episodes 5 --max-episode-steps 3")
+        assert code == 0 and "over 5 episodes" in out and played[1].max_episode_steps == 3
+    gym.register("Twin-v0", gym.spec("FrozenLake-v1").entry_point, kwargs={"map_name": "8x8"})
+    try:
+        code, _, err = call_main(script, f"--evaluate {run_dir} --env-id Twin-v0")
+    finally:
+        del gym.registry["Twin-v0"]
+    assert code == 2 and "Twin-v0" in err and "on FrozenLake-v1" in err and err.count("\n") == 1
+    (run_dir / "args.json").write_text('{"env_id": "Fro')
+    code, _, err = call_main(script, f"--evaluate {run_dir}")
+    assert code == 2 and "args.json is not what a run writes" in err and err.count("\n") == 1
+
+
+def test_videos_go_to_wandb(tmp_path, monkeypatch):
+    logged = []
+    run = SimpleNamespace(log=logged.append, finish=lambda exit_code: None)
+    monkeypatch.setattr(wandb, "init", lambda **options: run)
+    run_dir = train(small(dqn, tmp_path, track=True, capture_video=True))
+    videos = {name: value for metrics in logged for name, value in metrics.items() if name.startswith("videos/")}
+    assert (
+        sorted(videos) == sorted(f"videos/{path.stem}" for path in (run_dir / "videos").iterdir()) and len(videos) == 2
+    )
+    assert all(isinstance(video, wandb.Video) for video in videos.values())
+
+
+def test_a_mode_that_wandb_does_not_know(monkeypatch, call_main, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "nonsense")
+    code, _, err = call_main(dqn, "--track --total-timesteps 400 --learning-starts 200 --batch-size 16")
+    assert code == 2 and "WANDB_MODE" in err and "nonsense" in err and err.count("\n") == 1
