@@ -65,6 +65,13 @@ LADDER = (
         most_lines=110,
     ),
     Rung(
+        "n_step_dqn.py",
+        "n rewards in a target before Q takes over",
+        parent="dqn.py",
+        differs=("Args", "Batch", "look_ahead", "ReplayBuffer", "td_target", "backpropagate", "train"),
+        most_lines=45,
+    ),
+    Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
         differs=(

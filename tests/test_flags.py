@@ -17,6 +17,7 @@ import dqn
 import dqn_atari
 import dueling_dqn
 import fqi
+import n_step_dqn
 import per_dqn
 import tabular_q
 
@@ -70,6 +71,7 @@ PER = {
     "prioritized_replay_beta": (0.9, "charts/beta"),
     "prioritized_replay_eps": (0.5, "losses/td_loss"),
 }
+N_STEP = {"n_step": (5, "losses/td_loss")}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -139,14 +141,15 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn)}
+BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn)}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
     "epsilon": {"collections": 2},
 }
 TABLES = {
-    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
+    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, n_step_dqn: DQN | N_STEP,
+    tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]
 

@@ -9,6 +9,7 @@ from scipy.stats import chisquare
 import double_dqn
 import dqn
 import dueling_dqn
+import n_step_dqn
 import per_dqn
 
 CPU = torch.device("cpu")
@@ -365,7 +366,7 @@ def test_compiled_gradient_equals_the_eager_one(script):
     args = script.Args(hidden_sizes=(32, 16))
     networks = script.QNetwork(4, 2, args), script.QNetwork(4, 2, args)
     rows = [torch.randn(64, 4), torch.randint(2, (64,)), torch.randn(64), torch.randn(64, 4), torch.rand(64) < 0.2]
-    rows += [torch.rand(64)] * (script is per_dqn)
+    rows += [torch.rand(64)] * (script in (per_dqn, n_step_dqn))  # a weight, a discount
     found = []
     for function in (script.backpropagate, script.compiled(script.backpropagate, cuda=False)):
         networks[0].zero_grad()

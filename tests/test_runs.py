@@ -14,7 +14,10 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 import dqn
 import fqi
+import n_step_dqn
 import per_dqn
+
+MORE_BYTES = {per_dqn: 40, n_step_dqn: 1}  # a transition, beside dqn.py's: priorities; where episodes ended
 
 
 def weights(run_dir):
@@ -95,8 +98,8 @@ def test_pixels_are_scaled_inside_of_a_dict_and_a_tuple_too(small, register, scr
 
 
 def test_a_replay_buffer_that_does_not_fit_is_refused_before_training(script, small, capsys, monkeypatch):
-    """CartPole: 2 x 4 numbers of 4 bytes, 8 for the action, 4 for the reward, 1 for the end; priorities take more."""
-    needed = 100_000_000 * (2 * 4 * 4 + 8 + 4 + 1 + (40 if script is per_dqn else 0))
+    """CartPole: 2 x 4 numbers of 4 bytes, 8 for the action, 4 for the reward, 1 for the end; some take more."""
+    needed = 100_000_000 * (2 * 4 * 4 + 8 + 4 + 1 + MORE_BYTES.get(script, 0))
     monkeypatch.setattr(script.psutil, "virtual_memory", lambda: SimpleNamespace(available=needed - 1))
     with pytest.raises(script.BadInput, match="lower --buffer-size"):
         train(small(script, buffer_size=100_000_000))
@@ -108,11 +111,11 @@ def test_a_replay_buffer_that_does_not_fit_is_refused_before_training(script, sm
 
 
 def test_the_replay_buffer_takes_what_it_says():
-    for script, *more in ((dqn,), (per_dqn, "proportional", 0.6, 1e-6)):
+    for script, *more in ((dqn,), (per_dqn, "proportional", 0.6, 1e-6), (n_step_dqn, 3, 0.99)):
         buffer = script.ReplayBuffer(2**10, 3, *more)
         arrays = [*vars(buffer).values(), *vars(getattr(buffer, "tree", script)).values()]
         taken = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
-        assert 2**10 * (8 * 3 + 13) <= taken <= 2**10 * (8 * 3 + 13 + (40 if script is per_dqn else 0))
+        assert 2**10 * (8 * 3 + 13) <= taken <= 2**10 * (8 * 3 + 13 + MORE_BYTES.get(script, 0))
 
 
 def test_other_observations_are_not_scaled(small, register):
