@@ -17,6 +17,7 @@ import dqn
 import dqn_atari
 import dueling_dqn
 import fqi
+import noisy_dqn
 import per_dqn
 import tabular_q
 
@@ -68,6 +69,7 @@ PER = {
     "prioritized_replay_beta": (0.9, "charts/beta"),
     "prioritized_replay_eps": (0.5, "losses/td_loss"),
 }
+NOISY = {"noisy_std": (0.1, "losses/td_loss")}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -135,14 +137,16 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn)}
+BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, noisy_dqn)}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
     "epsilon": {"collections": 2},
+    "exploration_fraction": {"start_e": 0.9},
 }
 TABLES = {
-    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
+    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, noisy_dqn: DQN | NOISY,
+    tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]
 
