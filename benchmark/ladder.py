@@ -72,6 +72,13 @@ LADDER = (
         most_lines=45,
     ),
     Rung(
+        "noisy_dqn.py",
+        "the network explores by noise on its own weights, and learns how much of it",
+        parent="dqn.py",
+        differs=("Args", "NoisyLinear", "draw_noise", "QNetwork", "backpropagate", "train"),
+        most_lines=90,
+    ),
+    Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
         differs=(

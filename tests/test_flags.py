@@ -18,6 +18,7 @@ import dqn_atari
 import dueling_dqn
 import fqi
 import n_step_dqn
+import noisy_dqn
 import per_dqn
 import tabular_q
 
@@ -72,6 +73,7 @@ PER = {
     "prioritized_replay_eps": (0.5, "losses/td_loss"),
 }
 N_STEP = {"n_step": (5, "losses/td_loss")}
+NOISY = {"noisy_std": (0.1, "losses/td_loss")}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -141,14 +143,16 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn)}
+BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn)}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
     "epsilon": {"collections": 2},
+    "exploration_fraction": {"start_e": 0.9},
 }
 TABLES = {
     dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, n_step_dqn: DQN | N_STEP,
+    noisy_dqn: DQN | NOISY,
     tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]

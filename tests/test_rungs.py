@@ -10,6 +10,7 @@ import double_dqn
 import dqn
 import dueling_dqn
 import n_step_dqn
+import noisy_dqn
 import per_dqn
 
 CPU = torch.device("cpu")
@@ -367,10 +368,11 @@ def test_compiled_gradient_equals_the_eager_one(script):
     networks = script.QNetwork(4, 2, args), script.QNetwork(4, 2, args)
     rows = [torch.randn(64, 4), torch.randint(2, (64,)), torch.randn(64), torch.randn(64, 4), torch.rand(64) < 0.2]
     rows += [torch.rand(64)] * (script in (per_dqn, n_step_dqn))  # a weight, a discount
+    noise = [torch.randn(2, networks[0].noise_size)] if script is noisy_dqn else []
     found = []
     for function in (script.backpropagate, script.compiled(script.backpropagate, cuda=False)):
         networks[0].zero_grad()
-        found.append((*function(*networks, script.Batch(*rows), args), gradient(networks[0])))
+        found.append((*function(*networks, script.Batch(*rows), *noise, args), gradient(networks[0])))
     for eager, compiled in zip(*found, strict=True):
         assert torch.allclose(eager, compiled, atol=1e-6)
     assert found[0][-1].abs().max() > 1e-3

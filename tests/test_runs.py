@@ -143,7 +143,7 @@ def test_environment_that_takes_no_render_mode(small, spy):
 
 def test_epsilon_decides_between_chance_and_greed(script, small, spy, monkeypatch):
     """Greedy is action 1, and chance 0 or 1: action 0 has the probability ε / 2."""
-    monkeypatch.setattr(script.QNetwork, "as_numpy_function", lambda self: lambda obs: np.array([0.0, 1.0]))
+    monkeypatch.setattr(script.QNetwork, "as_numpy_function", lambda self: lambda *_: np.array([0.0, 1.0]))
     buffers = spy("ReplayBuffer", script)
     train(small(script, env_id="Counter-v0", start_e=0.0, end_e=0.0))
     assert buffers[0][1].action[:400].tolist() == [1] * 400
