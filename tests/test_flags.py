@@ -12,6 +12,7 @@ import pytest
 import wandb
 from conftest import scalars, train
 
+import c51
 import double_dqn
 import dqn
 import dqn_atari
@@ -67,6 +68,11 @@ PER = {
     "prioritized_replay_alpha": (0.1, "losses/td_loss"),
     "prioritized_replay_beta": (0.9, "charts/beta"),
     "prioritized_replay_eps": (0.5, "losses/td_loss"),
+}
+C51 = {
+    "n_atoms": (5, "losses/td_loss"),
+    "v_min": (-50.0, "losses/edge_mass"),
+    "v_max": (1.0, "losses/clipped_mass"),
 }
 TABULAR = {
     **COMMON,
@@ -135,14 +141,16 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn)}
+BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, c51)}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
     "epsilon": {"collections": 2},
 }
 TABLES = {
-    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
+    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER,
+    c51: {name: row for name, row in DQN.items() if name != "loss"} | C51,
+    tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]
 

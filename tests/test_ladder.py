@@ -39,11 +39,14 @@ def test_declarations_are_needed_and_small(rung):
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.script)
 def test_flags_of_the_parent_are_kept(rung):
-    """Args may be declared as different, because a rung adds flags, but those of its parent stay as they are."""
+    """Args may be declared as different, because a rung adds flags, but those of its parent stay as they are, or are
+    declared as dropped."""
     parent, child = (
         {field.name: (field.type, field.default) for field in fields(importlib.import_module(script[:-3]).Args)}
         for script in (rung.parent, rung.script)
     )
+    assert parent.keys() - child.keys() == set(rung.drops)
+    parent = {name: value for name, value in parent.items() if name not in rung.drops}
     parent["exp_name"] = (str, rung.script.removesuffix(".py"))
     assert parent.items() <= child.items()
 
