@@ -197,8 +197,8 @@ def project(values: torch.Tensor, p: torch.Tensor, atoms: torch.Tensor) -> torch
     A value between two atoms gives them shares that keep its mean: with atoms 0, 10, 20, a value of 13 gives 0.7 of its
     probability to 10 and 0.3 to 20. One beyond an edge gives all to the edge.
     """
-    position = (values - atoms[0]) / (atoms[1] - atoms[0])  # in atoms, from 0 to n_atoms - 1 inside the support
-    position = position.clamp(0, len(atoms) - 1)
+    delta_z = (atoms[-1] - atoms[0]) / (len(atoms) - 1)
+    position = ((values - atoms[0]) / delta_z).clamp(0, len(atoms) - 1)  # 0 on the first atom, 1 on the second, ...
     lower = position.floor().clamp(max=len(atoms) - 2)  # the last atom is the upper one of the pair before it
     fraction = position - lower  # 0: all to the lower atom, 1: all to the one above
     lower = lower.long()
