@@ -31,6 +31,7 @@ Changed from dqn.py: `look_ahead`, `ReplayBuffer`, which keeps where episodes en
     python n_step_dqn.py --env-id CartPole-v1 --n-step 10
 """
 
+import ast
 import importlib.util
 import io
 import json
@@ -42,11 +43,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from itertools import dropwhile, pairwise
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
 
@@ -79,11 +82,12 @@ class Args:
     wandb_entity: str | None = None  # team in Weights & Biases
     wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
     capture_video: bool = False  # record 1,000 frames of every evaluation's first episode, in videos/
-    save_model: bool = False  # keep weights at every evaluation: the last (model.pt) and the best (best_model.pt)
-    evaluate: Path | None = None  # load these weights and only play
+    save_model: bool = False  # keep the last weights (model.pt), however the run ends, and the best (best_model.pt)
+    evaluate: Path | None = None  # only play: a run's folder or weights, with the arguments in its args.json
     runs_dir: Path = Path("runs")  # where the run folder is made
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
+    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, as is_slippery=False map_name=8x8
     max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
     action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
     total_timesteps: Count = 100_000  # environment steps to train for
@@ -256,18 +260,19 @@ def train(args: Args) -> Path:
 
     run_dir = make_run_dir(args)
     exploration_steps = args.exploration_fraction * args.total_timesteps
-    with closing(env), open_log(args, run_dir) as log:
+    with closing(env), open_log(args, run_dir) as log, ExitStack() as at_exit:
+        at_exit.callback(save_weights, args, q_network, run_dir / "model.pt")
         rewards, updates, best_return, start_time = [], 0, -math.inf, time.time()
         obs, _ = env.reset(seed=args.seed)
         progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
         for global_step in progress:
             # Act: at random with probability ε, else greedily.
             epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, global_step - 1)
-            action = int(rng.integers(num_actions) if rng.random() < epsilon else q_values(obs).argmax())
+            action = rng.integers(num_actions) if rng.random() < epsilon else q_values(obs).argmax()
             next_obs, reward, terminated, truncated, _ = env.step(action)
             buffer.add(obs, action, reward, next_obs, terminated, truncated)
             obs = next_obs
-            rewards.append(float(reward))
+            rewards.append(reward)
             if terminated or truncated:
                 log({"charts/episodic_return": sum(rewards), "charts/episodic_length": len(rewards)}, global_step)
                 progress.set_postfix({"return": sum(rewards), "ε": epsilon}, refresh=False)
@@ -296,8 +301,7 @@ def train(args: Args) -> Path:
                 sps = global_step / (time.time() - start_time)
                 log({**losses, "charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
             if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
-                if args.save_model:  # before anything can go wrong in an evaluation
-                    save_weights(q_network, run_dir / "model.pt")
+                save_weights(args, q_network, run_dir / "model.pt")
                 if global_step == args.total_timesteps:
                     env.close()  # of some environments there can be only one, and evaluate makes its own
                 returns, metrics = evaluate(args, q_values, run_dir / "videos" / f"step-{global_step}")
@@ -306,8 +310,7 @@ def train(args: Args) -> Path:
                 progress.write(line.format(global_step, *metrics.values()))
                 if metrics["eval/episodic_return"] > best_return:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
-                    if args.save_model:
-                        save_weights(q_network, run_dir / "best_model.pt")
+                    save_weights(args, q_network, run_dir / "best_model.pt")
         best = {"best_return": best_return, "best_step": best_step}
         result = {**metrics, "returns": returns, **best, "global_step": global_step, "updates": updates}
         write_result(args, run_dir, result, seconds=time.time() - start_time)
@@ -329,8 +332,8 @@ def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple
             while not (terminated or truncated):
                 q = q_values(obs)
                 max_q.append(q.max())
-                obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
-                rewards.append(float(reward))
+                obs, reward, terminated, truncated, _ = env.step(q.argmax())
+                rewards.append(reward)
             discounted = [0.0 if terminated else q_values(obs).max()]
             for reward in reversed(rewards):
                 discounted.append(reward + args.gamma * discounted[-1])
@@ -379,48 +382,109 @@ def check_memory(needed: int) -> None:
         print(f"replay buffer: {size}")
 
 
+def of_environment(error: BaseException) -> bool:
+    """Whether the environment's own code raised it: then the traceback is what helps, not a sentence of ours."""
+    library = str(Path(gym.__file__).parent)  # which calls the environment
+    for raised in (error, error.__cause__ or error):
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.__traceback__)]
+        behind = dropwhile(lambda file: not file.startswith(library), files)
+        if any(not file.startswith((library, __file__)) and "importlib" not in file for file in behind):
+            return not isinstance(error, KeyboardInterrupt)
+    return False
+
+
+def literal(text: str):
+    """The value of a Python literal, as of False, 0.5 or [1, 2]; of what is none, as of 8x8, the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def every_action(space: gym.Space) -> list:
+    """What the environment takes for the actions 0, 1, 2, ... Raises BadInput if they cannot be listed."""
+    if isinstance(space, gym.spaces.Discrete):
+        return list(range(space.start, space.start + space.n))
+    if not isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        raise BadInput(f"its actions are {space}; supported are Box of shape (1,) and what can be listed")
+    sizes, start = getattr(space, "nvec", np.full(space.shape, 2)), getattr(space, "start", 0)
+    if math.prod(sizes.ravel().tolist()) > 1_000:
+        raise BadInput(f"its actions {space} are more than 1,000 combinations")
+    return [(start + np.reshape(row, space.shape)).astype(space.dtype) for row in np.ndindex(*sizes.ravel())]
+
+
 def pixel_scale(space: gym.Space) -> np.ndarray:
-    """What a flattened observation is divided by, (obs_dim,): 255 where it is a pixel, 1 elsewhere."""
+    """What a flattened observation is divided by, (obs_dim,): 255 where it is a pixel, 1 elsewhere. Raises BadInput."""
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         parts = space.values() if isinstance(space, gym.spaces.Dict) else space
         return np.concatenate([pixel_scale(part) for part in parts])
+    if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        raise BadInput(f"its observations hold a {space}, no vector of fixed length: wrap it to leave that out")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
     return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
+
+
+class PlainEnv(gym.Wrapper):
+    """Takes the number of an action; returns what `observe` makes of an observation, a float, and two bools.
+
+    Raises FloatingPointError for rewards that are not finite, and observations for which `observe` returns None.
+    """
+
+    def __init__(self, env: gym.Env, observation_space: gym.Space, observe: Callable):
+        super().__init__(env)
+        self.actions, self.observe, self.steps = every_action(env.action_space), observe, 0
+        self.observation_space, self.action_space = observation_space, gym.spaces.Discrete(len(self.actions))
+
+    def reset(self, **options):
+        obs, info = self.env.reset(**options)
+        return self.observed(obs, 0.0), info
+
+    def step(self, action):
+        self.steps += 1
+        obs, reward, terminated, truncated, info = self.env.step(self.actions[action])
+        reward = float(np.asarray(reward).item())  # an array of one number too
+        return self.observed(obs, reward), reward, bool(terminated), bool(truncated), info
+
+    def observed(self, obs, reward):
+        seen = self.observe(obs)
+        if seen is None or not math.isfinite(reward):
+            sent = f"{self.spec.id} sent {obs} and the reward {reward} at its step {self.steps:,}"
+            raise FloatingPointError(f"{sent}: not finite, or not of its observation space")
+        return seen
 
 
 def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
+    kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
     try:
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **drawing)
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)
         if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
             env.reset()
             if np.shape(env.render())[2:] != (3,):
                 raise BadInput("its render() returns no picture (height, width, 3)")
         if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
             env = gym.wrappers.DiscretizeAction(env, args.action_bins)
-    except (gym.error.Error, ImportError, NotImplementedError, TypeError, ValueError) as error:
+        if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
+            env = gym.wrappers.TimeLimit(env, 10_000)
+        space, scale = env.observation_space, pixel_scale(env.observation_space)
+        flat = np.ravel if isinstance(space, gym.spaces.Box) else partial(gym.spaces.flatten, space)
+
+        def to_vector(obs) -> np.ndarray | None:
+            vector = np.divide(flat(obs), scale, dtype=np.float32)  # a copy: some environments change theirs later
+            return vector if np.isfinite(vector).all() else None
+
+        env = PlainEnv(env, gym.spaces.Box(-np.inf, np.inf, scale.shape), to_vector)
+    except Exception as error:
+        if of_environment(error):
+            raise
         raise BadInput(f"cannot make {args.env_id}: {str(error) or 'it draws no pictures'}") from error
-    space, actions = env.observation_space, env.action_space
-    if not isinstance(actions, gym.spaces.Discrete):
-        raise BadInput(f"{args.env_id} has actions {actions}; supported are Discrete and Box of shape (1,)")
-    if not space.is_np_flattenable:
-        raise BadInput(f"{args.env_id} has observations that do not flatten to a vector of fixed length")
-    if start := int(actions.start):
-        env = gym.wrappers.TransformAction(env, lambda a: a + start, gym.spaces.Discrete(actions.n))
-    if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
-        env = gym.wrappers.TimeLimit(env, 10_000)
     if drawing and video:
         warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
         options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
         env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
-    if not isinstance(space, gym.spaces.Box):  # Discrete becomes one-hot; Tuple and Dict become one vector
-        env = gym.wrappers.FlattenObservation(env)
-    scale = pixel_scale(space)
-    vectors = gym.spaces.Box(-np.inf, np.inf, scale.shape, np.float32)
-    # Always a copy: some environments go on changing the array that they have returned.
-    return gym.wrappers.TransformObservation(env, lambda x: np.divide(np.ravel(x), scale, dtype=np.float32), vectors)
+    return env
 
 
 def compiled(function: Callable, cuda: bool) -> Callable:
@@ -461,6 +525,8 @@ def start_wandb(args: Args, name: str):
     options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
     try:
         return wandb.init(mode=args.wandb_mode, **options)
+    except ValueError as error:
+        raise BadInput(f"W&B refuses its settings, such as WANDB_MODE: {' '.join(str(error).split()):.200}") from error
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
@@ -489,11 +555,15 @@ def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
             yield log
         finally:
             if run:
+                for path in sorted(run_dir.glob("videos/*.mp4")):
+                    run.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
                 run.finish(exit_code=0 if (run_dir / "result.json").exists() else 1)
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Writes a state_dict, in place of an older one only when it is whole. Raises OSError."""
+def save_weights(args: Args, network: nn.Module, path: Path) -> None:
+    """With --save-model writes a state_dict, in place of an older one only if whole and finite. Raises OSError."""
+    if not (args.save_model and all(parameter.isfinite().all() for parameter in network.parameters())):
+        return
     torch.save(network.state_dict(), content := io.BytesIO())  # to a full disk itself, torch would hide the OSError
     path.with_suffix(".part").write_bytes(content.getvalue())
     os.replace(path.with_suffix(".part"), path)
@@ -509,17 +579,34 @@ def write_result(args: Args, run_dir: Path, result: dict, seconds: float) -> Non
     print(f"{args.env_id}: {greedy}, {trained}, see {run_dir}")
 
 
+def as_trained(args: Args) -> Args:
+    """The arguments with env_id and all below it as in the args.json beside the weights, where there is one."""
+    path = Path(args.evaluate)
+    stored = path / "args.json" if path.is_dir() else path.with_name("args.json")
+    try:
+        content = json.loads(stored.read_text()) if stored.exists() else {}
+    except ValueError as error:
+        raise BadInput(f"{stored} is not what a run writes: {error}") from error
+    names = [field.name for field in fields(Args)]
+    kept = {name: content[name] for name in names[names.index("env_id") :] if name in content}
+    return replace(args, **{name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()})
+
+
 def play(args: Args) -> None:
     """Loads the weights at args.evaluate, plays and prints the return. Raises BadInput if they do not fit."""
     check(args)
+    path, trained_on = Path(args.evaluate), as_trained(args).env_id
+    path = path / "model.pt" if path.is_dir() else path
+    if trained_on != args.env_id:
+        raise BadInput(f"{path} does not hold weights for {args.env_id}: they were trained on {trained_on}")
     with closing(make_env(args)) as env:
         q_network = QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
     try:
-        q_network.load_state_dict(torch.load(args.evaluate, weights_only=True, map_location="cpu"))
+        q_network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     except Exception as error:  # reading a file that holds something else can fail in any way
         fit, reason = f"{args.env_id} with --hidden-sizes {args.hidden_sizes}", " ".join(str(error).split())
-        raise BadInput(f"{args.evaluate} does not hold weights for {fit} ({reason:.200})") from error
-    returns, _ = evaluate(args, q_network.as_numpy_function(), Path(args.evaluate).parent / "videos" / "eval")
+        raise BadInput(f"{path} does not hold weights for {fit} ({reason:.200})") from error
+    returns, _ = evaluate(args, q_network.as_numpy_function(), path.parent / "videos" / "eval")
     print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
 
 
@@ -530,8 +617,11 @@ def main() -> None:
     torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
     args = tyro.cli(Args, description=__doc__)
     try:
-        play(args) if args.evaluate else train(args)
+        # Flags that are given win over those of the run that is played again.
+        play(tyro.cli(Args, default=as_trained(args))) if args.evaluate else train(args)
     except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
+        if of_environment(error):
+            raise
         print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
         sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
 

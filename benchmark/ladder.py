@@ -28,6 +28,7 @@ class Rung:
     idea: str
     parent: str | None = None  # of which it has every definition; without one it shares what has the same name
     differs: tuple[str, ...] = ()  # definitions that are its own, and with a parent new ones too
+    drops: tuple[str, ...] = ()  # flags of its parent that have no meaning here
     most_lines: int = 0  # added and removed against the parent; blank and docstring lines aside
 
 
@@ -77,6 +78,14 @@ LADDER = (
         parent="dqn.py",
         differs=("Args", "NoisyLinear", "draw_noise", "QNetwork", "backpropagate", "train"),
         most_lines=90,
+    ),
+    Rung(
+        "c51.py",
+        "learn the distribution of the return, not its mean alone",
+        parent="dqn.py",
+        differs=("Args", "QNetwork", "td_target", "project", "clipped_mass", "td_loss", "backpropagate", "train"),
+        drops=("loss",),
+        most_lines=80,
     ),
     Rung(
         "dqn_atari.py",

@@ -132,7 +132,6 @@ def ours(args: Args, train_frequency: int, script: str | Path = "dqn.py", compil
             learning_rate=2.5e-4,
             target_network_frequency=500,
             tau=1.0,
-            loss="mse",
             max_grad_norm="inf",
             eval_frequency=args.steps,
             eval_episodes=1,

@@ -12,6 +12,7 @@ import pytest
 import wandb
 from conftest import scalars, train
 
+import c51
 import double_dqn
 import dqn
 import dqn_atari
@@ -74,6 +75,11 @@ PER = {
 }
 N_STEP = {"n_step": (5, "losses/td_loss")}
 NOISY = {"noisy_std": (0.1, "losses/td_loss")}
+C51 = {
+    "n_atoms": (5, "losses/td_loss"),
+    "v_min": (-50.0, "losses/edge_mass"),
+    "v_max": (1.0, "losses/clipped_mass"),
+}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -143,7 +149,7 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn)}
+BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn, c51)}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
@@ -152,7 +158,7 @@ WHERE = {  # in which setting a flag acts at all
 }
 TABLES = {
     dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, n_step_dqn: DQN | N_STEP,
-    noisy_dqn: DQN | NOISY,
+    noisy_dqn: DQN | NOISY, c51: {name: row for name, row in DQN.items() if name != "loss"} | C51,
     tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]

@@ -42,12 +42,14 @@ def test_declarations_are_needed_and_small(rung):
 def test_flags_of_the_parent_are_kept(rung):
     """Args may be declared as different, because a rung adds flags, but those of its parent stay as they are.
 
-    Defaults that the idea itself changes are listed above.
+    Or they are declared as dropped; defaults that the idea itself changes are listed above.
     """
     parent, child = (
         {field.name: (field.type, field.default) for field in fields(importlib.import_module(script[:-3]).Args)}
         for script in (rung.parent, rung.script)
     )
+    assert parent.keys() - child.keys() == set(rung.drops)
+    parent = {name: value for name, value in parent.items() if name not in rung.drops}
     parent["exp_name"] = (str, rung.script.removesuffix(".py"))
     for name, default in OTHER_DEFAULTS.get(rung.script, {}).items():
         assert parent[name][1] != default

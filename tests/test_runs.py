@@ -41,7 +41,7 @@ def test_weights_move(script, small, spy):
     run_dir = train(small(script, save_model=True))
     assert_learned_something(run_dir, updates)
     torch.manual_seed(1)
-    first = script.QNetwork(4, 2, small(script)).state_dict()
+    first = dict(script.QNetwork(4, 2, small(script)).named_parameters())
     last = torch.load(run_dir / "model.pt", weights_only=True)
     assert all((last[name] - first[name]).abs().max() > 1e-3 for name in first), "every layer moved"
     assert all((parameter.grad != 0).any() for parameter in updates[-1][0][0].parameters())
