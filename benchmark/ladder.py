@@ -6,13 +6,14 @@
 The scripts share text, not imports. What is not declared in LADDER as part of a rung's idea is the same text as in
 its parent, to the letter, and so is what scripts without a parent have under the same name as dqn.py. So change a
 shared part in dqn.py, run this command, and the other scripts have it too. A change inside a definition that a rung
-declares as its own is carried by hand.
+declares as its own is carried by hand. What a rung takes from another rung is that one's text: to begin with, write
+`class SumTree: ...` where it shall stand, and run the command.
 """
 
 import ast
 import difflib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
@@ -28,6 +29,7 @@ class Rung:
     idea: str
     parent: str | None = None  # of which it has every definition; without one it shares what has the same name
     differs: tuple[str, ...] = ()  # definitions that are its own, and with a parent new ones too
+    takes: dict[str, str] = field(default_factory=dict)  # definitions that are another rung's text: {name: its script}
     drops: tuple[str, ...] = ()  # flags of its parent that have no meaning here
     most_lines: int = 0  # added and removed against the parent; blank and docstring lines aside
 
@@ -88,6 +90,23 @@ LADDER = (
         most_lines=80,
     ),
     Rung(
+        "rainbow.py",
+        "six ideas in one: Double, Dueling, prioritized replay, n-step, noise, distributions",
+        parent="dqn.py",
+        differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "td_target", "backpropagate", "train"),
+        takes={
+            "NoisyLinear": "noisy_dqn.py",
+            "draw_noise": "noisy_dqn.py",
+            "SumTree": "per_dqn.py",
+            "look_ahead": "n_step_dqn.py",
+            "project": "c51.py",
+            "clipped_mass": "c51.py",
+            "td_loss": "c51.py",
+        },
+        drops=("loss",),
+        most_lines=250,
+    ),
+    Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
         differs=(
@@ -128,9 +147,10 @@ def definitions(source: str) -> dict[str, str]:
     return parts
 
 
-def rebuilt(rung: Rung, parent: str, child: str) -> str:
+def rebuilt(rung: Rung, parent: str, child: str, taken: dict[str, str] | None = None) -> str:
     """The child's source with its own docstring and declared definitions, and everything else as in the parent.
 
+    taken are the texts of what the rung takes from others, by name.
     A rung that has no parent keeps all its definitions in their order, and takes over the text of those that dqn.py,
     then given as `parent`, has under the same name.
     """
@@ -139,10 +159,11 @@ def rebuilt(rung: Rung, parent: str, child: str) -> str:
         names = list(theirs)
         # What is new in the child goes behind what it follows there.
         for before, name in zip(own, list(own)[1:], strict=False):
-            if name not in theirs and name in rung.differs:
+            if name not in theirs and name in (*rung.differs, *rung.takes):
                 names.insert(names.index(before) + 1, name)
     else:
         names, theirs = list(own), own | theirs
+    theirs |= taken or {}
     parts = {name: own[name] if name in (*rung.differs, "docstring") else theirs[name] for name in names}
     docstring, imports, *rest = parts.values()
     return "\n\n\n".join([f"{docstring}\n\n{imports}", *rest]) + "\n"
@@ -186,11 +207,13 @@ def outdated() -> dict[Path, tuple[str, str]]:
     files = {}
     for rung in HERE:
         source = rung.parent or "dqn.py"
-        old, new = read(rung.script), rebuilt(rung, read(source), read(rung.script))
+        taken = {name: definitions(read(other))[name] for name, other in rung.takes.items()}
+        old, new = read(rung.script), rebuilt(rung, read(source), read(rung.script), taken)
         before, after = definitions(old), definitions(new)
         changed = [name for name in before | after if before.get(name) != after.get(name)]
         if new != old:
-            said = f"{', '.join(changed) or 'blank lines'} as in {source}"
+            sources = {rung.takes.get(name, source) for name in changed} or {source}
+            said = f"{', '.join(changed) or 'blank lines'} as in {', '.join(sorted(sources))}"
             files[ROOT / rung.script] = new, f"{said}; its own are still {', '.join(rung.differs)}"
     start, end = README_MARKS
     head, rest = read("README.md").split(start)

@@ -21,6 +21,7 @@ import fqi
 import n_step_dqn
 import noisy_dqn
 import per_dqn
+import rainbow
 import tabular_q
 
 TRACKING = {"track": True, "wandb_project_name": "p", "wandb_entity": "e", "wandb_mode": "offline"}
@@ -80,6 +81,8 @@ C51 = {
     "v_min": (-50.0, "losses/edge_mass"),
     "v_max": (1.0, "losses/clipped_mass"),
 }
+NO_LOSS = {name: row for name, row in DQN.items() if name != "loss"}
+RAINBOW = {name: row for name, row in PER.items() if name != "priority"} | {"v_min": (-50.0, "losses/td_loss")}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -149,7 +152,7 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn, c51)}
+BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn, c51, rainbow)}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
@@ -158,7 +161,7 @@ WHERE = {  # in which setting a flag acts at all
 }
 TABLES = {
     dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, n_step_dqn: DQN | N_STEP,
-    noisy_dqn: DQN | NOISY, c51: {name: row for name, row in DQN.items() if name != "loss"} | C51,
+    noisy_dqn: DQN | NOISY, c51: NO_LOSS | C51, rainbow: NO_LOSS | N_STEP | NOISY | C51 | RAINBOW,
     tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]

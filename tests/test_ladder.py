@@ -11,14 +11,17 @@ from benchmark import ladder
 from benchmark.ladder import HERE, Rung, code_lines, definitions, lines_changed, outdated, read, rebuilt
 
 RUNGS = [rung for rung in HERE if rung.parent]
-OTHER_DEFAULTS = {"noisy_dqn.py": {"start_e": 0.0, "end_e": 0.0}}
+NO_EPSILON = {"start_e": 0.0, "end_e": 0.0}
+OTHER_DEFAULTS = {"noisy_dqn.py": NO_EPSILON, "rainbow.py": NO_EPSILON}
 CURE = "run `python -m benchmark.ladder`, or declare the difference in LADDER of benchmark/ladder.py"
 
 
 @pytest.mark.parametrize(("one", "two"), list(itertools.combinations(HERE, 2)), ids=lambda rung: rung.script)
 def test_shared_definitions_have_the_same_text(one, two):
     first, second = definitions(read(one.script)), definitions(read(two.script))
-    shared = first.keys() & second.keys() - {"docstring", *one.differs, *two.differs}
+    owner = {name: (one.takes.get(name, one.script), two.takes.get(name, two.script)) for name in first}
+    own = {name for name, (here, there) in owner.items() if name in one.takes | two.takes and here != there}
+    shared = first.keys() & second.keys() - {"docstring", *one.differs, *two.differs, *own}
     different = [name for name in shared if first[name] != second[name]]
     assert not different, f"{different} differ between {one.script} and {two.script}: {CURE}"
 
@@ -62,7 +65,7 @@ def test_the_docstring_teaches(rung):
     docstring = definitions(read(rung.script))["docstring"]
     for part in (f"Changed from {rung.parent}: ", f"python {rung.script} --env-id", "equation", " = ", "(20"):
         assert part in docstring, part
-    for name in rung.differs:
+    for name in (*rung.differs, *rung.takes):
         assert name in ("Args", "check") or f"`{name}`" in docstring, f"{name} is its own and not named"
 
 
@@ -153,6 +156,18 @@ def test_a_script_without_a_parent_takes_over_what_has_the_same_name():
     several = Rung("child.py", "an idea", differs=("changed", "newer"))  # behind one that dqn.py lacks
     longer = CHILD.replace("# why", "def newer():\n    pass\n\n\n# why")
     assert rebuilt(several, PARENT, longer) == longer
+
+
+def test_what_is_taken_from_another_rung_is_its_text():
+    """New definitions stand where the script has one of that name, and where the parent has it, it is the other's."""
+    combined = Rung(
+        "child.py", "an idea", parent="parent.py", differs=("changed",), takes={"new": "a.py", "same": "b.py"}
+    )
+    taken = {"new": "def new():\n    return 8", "same": "def same():\n    return 5"}
+    begun = CHILD.replace("def new():\n    return 3", "def new(): ...")
+    expected = CHILD.replace("return 3", "return 8").replace('"""Says what it does."""\n    return 1', "return 5")
+    assert rebuilt(combined, PARENT, begun, taken) == expected.replace("\n\n\n\n#", "\n\n\n#")
+    assert rebuilt(combined, PARENT, expected, taken) == rebuilt(combined, PARENT, begun, taken)
 
 
 def test_lines_are_counted_without_docstrings_and_blanks():

@@ -12,6 +12,7 @@ import dueling_dqn
 import n_step_dqn
 import noisy_dqn
 import per_dqn
+import rainbow
 
 CPU = torch.device("cpu")
 
@@ -367,8 +368,8 @@ def test_compiled_gradient_equals_the_eager_one(script):
     args = script.Args(hidden_sizes=(32, 16))
     networks = script.QNetwork(4, 2, args), script.QNetwork(4, 2, args)
     rows = [torch.randn(64, 4), torch.randint(2, (64,)), torch.randn(64), torch.randn(64, 4), torch.rand(64) < 0.2]
-    rows += [torch.rand(64)] * (script in (per_dqn, n_step_dqn))  # a weight, a discount
-    noise = [torch.randn(2, networks[0].noise_size)] if script is noisy_dqn else []
+    rows += [torch.rand(64)] * {per_dqn: 1, n_step_dqn: 1, rainbow: 2}.get(script, 0)  # a weight, a discount, or both
+    noise = [torch.randn(3, networks[0].noise_size)] if script in (noisy_dqn, rainbow) else []
     found = []
     for function in (script.backpropagate, script.compiled(script.backpropagate, cuda=False)):
         networks[0].zero_grad()

@@ -16,8 +16,10 @@ import dqn
 import fqi
 import n_step_dqn
 import per_dqn
+import rainbow
 
-MORE_BYTES = {per_dqn: 40, n_step_dqn: 1}  # a transition, beside dqn.py's: priorities; where episodes ended
+# A transition, beside dqn.py's: priorities and errors; where episodes ended; both without the errors.
+MORE_BYTES = {per_dqn: 40, n_step_dqn: 1, rainbow: 33}
 
 
 def weights(run_dir):
@@ -111,7 +113,12 @@ def test_a_replay_buffer_that_does_not_fit_is_refused_before_training(script, sm
 
 
 def test_the_replay_buffer_takes_what_it_says():
-    for script, *more in ((dqn,), (per_dqn, "proportional", 0.6, 1e-6), (n_step_dqn, 3, 0.99)):
+    for script, *more in (
+        (dqn,),
+        (per_dqn, "proportional", 0.6, 1e-6),
+        (n_step_dqn, 3, 0.99),
+        (rainbow, rainbow.Args()),
+    ):
         buffer = script.ReplayBuffer(2**10, 3, *more)
         arrays = [*vars(buffer).values(), *vars(getattr(buffer, "tree", script)).values()]
         taken = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))

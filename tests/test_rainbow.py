@@ -1,0 +1,179 @@
+"""rainbow.py: what its six ideas make of each other. What each is by itself, its own file's tests show: the definitions
+that it takes are those files' text (test_ladder.py)."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import gradient
+
+import n_step_dqn
+import rainbow
+
+CPU = torch.device("cpu")
+TINY = {"hidden_sizes": (6, 4), "n_atoms": 5, "v_min": 0.0, "v_max": 4.0}
+
+
+def logs(*rows):
+    """Probabilities as logits, (1, actions, atoms)."""
+    return torch.tensor([rows]).log()
+
+
+def network(seed=0, obs_dim=3, num_actions=2, **flags):
+    torch.manual_seed(seed)
+    return rainbow.QNetwork(obs_dim, num_actions, rainbow.Args(**TINY | flags))
+
+
+def draw(q_network, rows, seed=0):
+    return torch.from_numpy(rainbow.draw_noise((rows, q_network.noise_size), np.random.default_rng(seed)))
+
+
+def batch(size=8, weight=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return rainbow.Batch(
+        obs=torch.randn(size, 3, generator=generator),
+        action=torch.randint(2, (size,), generator=generator),
+        reward=torch.rand(size, generator=generator),
+        next_obs=torch.randn(size, 3, generator=generator),
+        terminated=torch.arange(size) % 4 == 0,
+        discount=torch.full((size,), 0.9**3),
+        weight=torch.full((size,), weight),
+    )
+
+
+def test_the_mean_of_the_target_is_the_double_n_step_target():
+    """Atoms 0, 1, 2. Online: action 0 is worth 1.1 and action 1 1.0, so a* = 0, which the target network values at
+    0.5 x 0 + 0.3 x 1 + 0.2 x 2 = 0.7; its own choice would be action 1, worth 1.8. With the n-step return 0.25 and
+    γ^k = 0.5 the mean is 0.25 + 0.5 x 0.7 = 0.6, and 0.25 where s_k is terminal."""
+    atoms = torch.tensor([0.0, 1.0, 2.0])
+    online = logs([0.2, 0.5, 0.3], [0.25, 0.5, 0.25]).expand(2, -1, -1)
+    target = logs([0.5, 0.3, 0.2], [0.05, 0.1, 0.85]).expand(2, -1, -1)
+    reward, terminated, discount = torch.full((2,), 0.25), torch.tensor([False, True]), torch.full((2,), 0.5)
+    values, p = rainbow.td_target(online, target, reward, terminated, discount, atoms)
+    assert values.tolist() == [[0.25, 0.75, 1.25], [0.25, 0.25, 0.25]]
+    m = rainbow.project(values, p, atoms)
+    assert (m @ atoms).tolist() == pytest.approx([0.6, 0.25], abs=2e-6) and m.sum(dim=1).tolist() == pytest.approx(
+        [1, 1]
+    )
+
+
+def test_the_choice_is_by_the_mean_not_by_the_likeliest_atom():
+    """Action 0: mostly 0, mean 0.8; action 1: mostly 1, mean 0.7."""
+    atoms = torch.tensor([0.0, 1.0, 2.0])
+    online = logs([0.6, 1e-9, 0.4], [0.3, 0.7, 1e-9])
+    target = logs([1.0, 1e-9, 1e-9], [1e-9, 1e-9, 1.0])
+    values, p = rainbow.td_target(online, target, torch.zeros(1), torch.tensor([False]), torch.ones(1), atoms)
+    assert (values * p).sum().item() == pytest.approx(0.0, abs=1e-6), "a* = 0, worth 0 to the target network"
+
+
+def test_streams_are_subtracted_over_actions_for_each_atom():
+    q_network, obs = network(), torch.randn(5, 3)
+    noise = draw(q_network, 1)[0]
+    for given in (None, noise):
+        logits = q_network(obs, given)
+        x = torch.relu(q_network.layers[0](obs, q_network.noise_of_layers(given)[0]))
+        value = torch.relu(q_network.layers[1](x, q_network.noise_of_layers(given)[1]))
+        value = q_network.layers[2](value, q_network.noise_of_layers(given)[2])  # (B, n_atoms)
+        assert torch.allclose(logits.mean(dim=1), value, atol=1e-6), "the mean over actions is V's"
+        assert torch.allclose(q_network(obs[:1], given), logits[:1], atol=1e-6), "alone as in a batch"
+
+
+@pytest.mark.parametrize("hidden_sizes", [(4,), (7,), (6, 4), (5, 6, 8)], ids=str)
+def test_numpy_and_torch_agree_under_the_same_noise(hidden_sizes):
+    q_network = network(hidden_sizes=hidden_sizes)
+    q_values, obs = q_network.as_numpy_function(), torch.randn(3)
+    for noise in (None, draw(q_network, 1)[0]):
+        expected = q_network(obs[None], noise).softmax(dim=2) @ q_network.atoms
+        found = q_values(obs.numpy(), None if noise is None else noise.numpy())
+        assert found.shape == (2,) and np.allclose(found, expected.detach()[0], atol=1e-5)
+    assert not np.allclose(q_values(obs.numpy()), found, atol=1e-3), "noise does something"
+
+
+def test_each_noise_acts_where_it_belongs():
+    """The prediction's moves Q(s, a), the target's the target alone, that of the choice the target where a* changes."""
+    q_network, target_network, args = network(noisy_std=3.0), network(1), rainbow.Args(**TINY)
+    noise = draw(q_network, 3)
+    _, q_taken, divergence, _ = rainbow.backpropagate(q_network, target_network, batch(64), noise, args)
+    for k, what in enumerate(("prediction", "target", "choice")):
+        other = noise.clone()
+        other[k] = draw(q_network, 1, seed=5)[0]
+        _, changed_q, changed_divergence, _ = rainbow.backpropagate(q_network, target_network, batch(64), other, args)
+        assert torch.equal(changed_q, q_taken) == (what != "prediction")
+        moved = (changed_divergence != divergence)[~batch(64).terminated]
+        assert moved.any() and (moved.all() or what == "choice"), what
+
+
+def test_a_priority_is_the_divergence_of_target_and_prediction():
+    """Terminal with reward 1.5: half on atom 1, half on 2, entropy log 2. The prediction is even over 5 atoms, so the
+    cross-entropy is log 5, and the divergence log 5 - log 2; where the prediction is the target, it is 0."""
+    q_network = network(hidden_sizes=(4,))
+    for parameter in q_network.parameters():
+        torch.nn.init.zeros_(parameter)
+    rows = batch(2)._replace(reward=torch.full((2,), 1.5), terminated=torch.tensor([True, True]))
+    noise, args = torch.zeros(3, q_network.noise_size), rainbow.Args(**TINY)
+    loss, _, divergence, _ = rainbow.backpropagate(q_network, q_network, rows, noise, args)
+    assert divergence.tolist() == pytest.approx([math.log(5) - math.log(2)] * 2, abs=1e-6)
+    assert loss.item() == pytest.approx(math.log(5), abs=1e-6), "the loss itself is the cross-entropy"
+    with torch.no_grad():
+        q_network.layers[1].bias.copy_(torch.tensor([-40.0, 0, 0, -40, -40]))  # V's: half on atom 1, half on 2
+    _, _, divergence, _ = rainbow.backpropagate(q_network, q_network, rows, noise, args)
+    assert divergence.tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_weights_scale_the_gradient_and_not_the_priority():
+    q_network, args = network(), rainbow.Args(**TINY)
+    noise, found = draw(q_network, 3), []
+    for weight in (1.0, 0.25):
+        q_network.zero_grad()
+        loss, _, divergence, _ = rainbow.backpropagate(q_network, network(1), batch(weight=weight), noise, args)
+        found.append((loss, gradient(q_network), divergence))
+    assert torch.allclose(found[1][1], 0.25 * found[0][1], atol=1e-7) and found[0][1].abs().max() > 1e-3
+    assert found[1][0].item() == pytest.approx(0.25 * found[0][0].item())
+    assert torch.equal(found[0][2], found[1][2])
+
+
+def filled(steps, capacity=10, **flags):
+    """A ring of steps with observation t and reward t + 1; an episode's end at t = 4, 9 (truncated), 14, ..."""
+    buffer = rainbow.ReplayBuffer(capacity, 1, rainbow.Args(**flags))
+    other = n_step_dqn.ReplayBuffer(capacity, 1, 3, 0.99)
+    for t in range(steps):
+        terminated, truncated = t % 10 == 4, t % 10 == 9
+        for one in (buffer, other):
+            one.add(np.array([t]), t % 2, t + 1, np.array([t + 1]), terminated, truncated)
+    return buffer, other
+
+
+def test_windows_are_those_of_n_step_dqn():
+    """Of every place, at the start and with the ring filled 2.5 times, what the other file's buffer gives."""
+    for steps in (7, 25):
+        buffer, other = filled(steps)
+        rows, i = buffer.sample(64, 0.4, np.random.default_rng(0), CPU)
+        assert set(i) == set(range(min(steps, 10))), "every transition begins a window"
+
+        class Same:
+            def integers(self, *_, i=i, **__):
+                return i
+
+        expected = other.sample(64, Same(), CPU)
+        for name, column in expected._asdict().items():
+            assert torch.equal(getattr(rows, name), column), name
+
+
+def test_what_is_new_has_the_largest_priority_and_what_was_seen_its_own():
+    buffer, _ = filled(4, prioritized_replay_alpha=0.5, prioritized_replay_eps=0.25)
+    assert buffer.tree.get(np.arange(5)).tolist() == [1, 1, 1, 1, 0]
+    buffer.update_priorities(np.array([0, 1]), np.array([2.0, 0.0]))
+    assert buffer.tree.get(np.arange(2)).tolist() == [1.5, 0.5]  # √(2 + 1/4), √(0 + 1/4)
+    buffer.add(np.array([4]), 0, 5.0, np.array([5]), True, False)
+    assert buffer.tree.get(np.array([4])).tolist() == [1.5]
+
+
+def test_importance_weights():
+    """Priorities with α = 1 are 3 and 1 of 4. (N P)^-β with N = 2, β = 1: 1 / 1.5 and 1 / 0.5, and by the largest of
+    them 1/3 and 1."""
+    buffer, _ = filled(2, prioritized_replay_alpha=1.0, prioritized_replay_eps=1e-12)
+    buffer.update_priorities(np.array([0, 1]), np.array([3.0, 1.0]))
+    rows, i = buffer.sample(8, 1.0, np.random.default_rng(0), CPU)
+    assert np.bincount(i).tolist() == [6, 2], "of 8 equal parts of the sum, six are the first one's"
+    assert rows.weight.tolist() == pytest.approx(np.where(i == 0, 1 / 3, 1.0).tolist())
