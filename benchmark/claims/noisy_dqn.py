@@ -1,0 +1,150 @@
+"""Noisy DQN's claim: noise on the weights finds a reward that a random action now and then does not find.
+
+    python -m benchmark.claims.noisy_dqn
+
+DeepSea, as in bsuite (Osband et al. (2020), "Behaviour suite for reinforcement learning", ICLR), deterministic: a
+square of n times n cells, entered at the upper left. Every step leads one row down, and one column to the right or to
+the left; which action is which was drawn once for each cell, with bsuite's seed 42, so that nothing can be guessed from
+other cells. A step to the right costs 0.01 / n, and in the lower right cell it pays 1. So one of the 2^n sequences of
+actions returns 0.99; of all others the best, never to the right, returns 0, and that is where the costs lead.
+
+noisy_dqn.py with its defaults for the noise and dqn.py with ε = 0.1 have the same flags otherwise, chosen on seeds from
+1001 on. A seed has solved the task if its last greedy evaluation returns more than 0.9. Two more settings say how far
+this goes. dqn.py with its own ε, which falls from 1 to 0.1 in the first quarter of the run, shows what plain random
+actions do at this size: in each episode they are the right eight with probability 1/256. And noisy_dqn.py at size 12,
+in as many episodes, shows whether noise that is drawn anew at every step explores deeply.
+
+Fortunato et al. (2018), "Noisy networks for exploration", have Atari games alone, so the size of the effect is not
+theirs. They also look at the mean |σ^w| of the last layer, which here is drawn for all layers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.stats
+import tyro
+
+from benchmark.local import run_seeds
+from benchmark.runs import ROOT, read_scalars, series
+from benchmark.statistics import draw_mean, mean_and_interval, write_table
+
+
+class DeepSea(gym.Env):
+    """bsuite's: observation (size, size), one-hot, and all zeros at the end; an episode has `size` steps."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.observation_space, self.action_space = gym.spaces.Box(0, 1, (size, size)), gym.spaces.Discrete(2)
+        self.right = np.random.RandomState(42).binomial(1, 0.5, (size, size))  # the action that leads to the right
+
+    def observe(self) -> np.ndarray:
+        obs = np.zeros((self.size, self.size), np.float32)
+        if self.row < self.size:
+            obs[self.row, self.column] = 1
+        return obs
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.row, self.column = 0, 0
+        return self.observe(), {}
+
+    def step(self, action):
+        right = action == self.right[self.row, self.column]
+        reward = (self.column == self.size - 1) - 0.01 / self.size if right else 0.0
+        self.row, self.column = self.row + 1, min(max(self.column + (1 if right else -1), 0), self.size - 1)
+        return self.observe(), reward, self.row == self.size, False, {}
+
+
+for size in (8, 12):
+    gym.register(f"DeepSea{size}-v0", DeepSea, kwargs={"size": size}, disable_env_checker=True)
+
+FLAGS = {
+    "env_id": "benchmark.claims.noisy_dqn:DeepSea8-v0",
+    "total_timesteps": 20_000,
+    "learning_rate": 1e-3,
+    "batch_size": 64,
+    "train_frequency": 2,
+    "eval_frequency": 1_000,
+    "eval_episodes": 1,
+}
+DEEPER = {"env_id": "benchmark.claims.noisy_dqn:DeepSea12-v0", "total_timesteps": 30_000}  # 2,500 episodes too
+NOISY, FIXED, FALLING, DEEP = "noise", "ε = 0.1", "ε from 1 to 0.1", "noise, size 12"
+SETTINGS = {
+    NOISY: ("noisy_dqn.py", FLAGS),
+    FIXED: ("dqn.py", FLAGS | {"start_e": 0.1, "end_e": 0.1}),
+    FALLING: ("dqn.py", FLAGS | {"start_e": 1.0, "end_e": 0.1}),
+    DEEP: ("noisy_dqn.py", FLAGS | DEEPER),
+}
+SOLVED = 0.9
+
+
+@dataclass
+class Args:
+    num_seeds: int = 20
+    """seeds of each setting, from 1 on"""
+    workers: int = 2
+    """runs at the same time, one core each"""
+    runs_dir: Path = Path("runs/claims")
+    """where the runs are kept"""
+    output: Path = ROOT / "benchmark" / "results"
+    """where table and figure are written"""
+
+
+def said(solved: np.ndarray) -> str:
+    """How many of these seeds solved it, with the exact (Clopper-Pearson) 95 % interval of their share."""
+    low, high = scipy.stats.binomtest(int(solved.sum()), len(solved)).proportion_ci()
+    return f"{solved.sum()} of {len(solved)} seeds ({low:.0%} to {high:.0%})"
+
+
+def verdict(solved: dict[str, np.ndarray]) -> str:
+    """What holds of the claim: noise solves it with at least 18 of 20 seeds, and ε = 0.1 with at most 10 of 20."""
+    noise, fixed = solved[NOISY].mean(), solved[FIXED].mean()
+    p = scipy.stats.barnard_exact([[sum(solved[name]), sum(~solved[name])] for name in (NOISY, FIXED)]).pvalue
+    holds = noise >= 0.9 and fixed <= 0.5 and p < 0.05
+    shares = f"{noise:.0%} of the seeds with noise, {fixed:.0%} with ε = 0.1 (Barnard's exact test: p = {p:.1g})"
+    return f"the claim {'reproduces' if holds else 'does NOT reproduce'}: {shares}"
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    seeds = range(1, args.num_seeds + 1)
+    runs = run_seeds(SETTINGS, seeds, args.runs_dir, args.workers)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    rows, solved, sigma = [], {}, {}
+    for name, (script, _) in SETTINGS.items():
+        scalars = [read_scalars(runs[name][seed][0]) for seed in seeds]
+        steps, returns = series(scalars, "eval/episodic_return")
+        solved[name] = returns[:, -1] > SOLVED
+        draw_mean(left, steps, (returns > SOLVED).astype(float), label=name)
+        print(f"{name}: solved by {said(solved[name])}")
+        for i, seed in enumerate(seeds):
+            paid = [step for step, value, _ in scalars[i]["charts/episodic_return"] if value > SOLVED]
+            row = {"setting": name, "script": script, "seed": seed, "final_return": round(returns[i, -1], 4)}
+            rows.append(row | {"first_paid_step": paid[0] if paid else "", "paid_episodes": len(paid)})
+        if name == NOISY:
+            for layer, inputs in enumerate((64, 64, 64), start=1):  # 8 times 8 cells, and two hidden layers
+                steps, values = series(scalars, f"charts/sigma_{layer}")
+                sigma[layer] = values * np.sqrt(inputs) / 0.5  # relative to σ₀ / √inputs, the first one
+                draw_mean(right, steps, sigma[layer], label=f"layer {layer}")
+    left.set(title="DeepSea: share of seeds that solve it", xlabel="environment steps", ylim=(-0.03, 1.03))
+    right.set(title="size 8: mean |σ| of a layer's weights, relative to the start", xlabel="environment steps")
+    right.set_ylim(0, 1.1)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    write_table(rows, args.output / "noisy_deepsea.csv")
+    figure.savefig(args.output / "noisy_deepsea.png", dpi=110)
+
+    print(verdict(solved))
+    for layer, values in sigma.items():
+        mean, low, high = mean_and_interval(values[:, -1])
+        print(f"σ of layer {layer} ends at {mean:.2f} ({low:.2f} to {high:.2f}) times what it began with")
+    gap = solved[NOISY].mean() - solved[DEEP].mean()
+    print(f"at size 12 noise solves it with {solved[DEEP].sum()} of {len(seeds)} seeds, {gap:.0%} of the seeds fewer")
+
+
+if __name__ == "__main__":
+    main()
