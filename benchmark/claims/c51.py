@@ -149,15 +149,14 @@ def distances(values: np.ndarray, p: np.ndarray, others: np.ndarray, other_p: np
 
 
 def draw(seeds: dict[int, dict], shown: int, atoms: np.ndarray, path: Path) -> None:
-    """Of some states, above the probabilities of one seed, below the cumulative ones of all, learned and exact."""
+    """Of some states, above the probabilities of one seed, which are those of atoms, against the fixed point, which has
+    the same atoms; below the cumulative ones of all seeds against the true distribution."""
     figure, panels = plt.subplots(2, len(SHOWN), figsize=(14, 6.5), sharex=True, layout="constrained")
     one, width = seeds[shown], atoms[1] - atoms[0]
     order = np.argsort(one["values"])
     for (above, below), (state, where) in zip(panels.T, SHOWN.items(), strict=True):
-        nearest = np.rint(one["values"] / width).astype(int)
-        binned = np.bincount(nearest, one["exact"][state], minlength=len(atoms))
         above.bar(atoms, one["p"][state], 0.9 * width, color="C0", label=f"learned, seed {shown}")
-        above.plot(atoms, binned, "k_", markersize=7, label="exact, of what is nearest to an atom")
+        above.plot(atoms, one["fixed_point"][state], "k_", markersize=7, label="exact fixed point of C51's update")
         mean = one["exact"][state] @ one["values"]
         for seed in seeds.values():
             below.step(atoms, seed["p"][state].cumsum(), where="post", color="C0", alpha=0.3, linewidth=0.8)
@@ -217,7 +216,7 @@ def main() -> None:
         found["of_fixed_point"] = distances(atoms.numpy(), limit, values, exact)[states].mean()
         found["of_optimal"] = mean[0] / best[0]
         rows.append({"seed": seed, **{name: round(float(value), 4) for name, value in found.items()}})
-        kept[seed] = {"p": p, "values": values, "exact": exact}
+        kept[seed] = {"p": p, "values": values, "exact": exact, "fixed_point": limit}
     write_table(rows, args.output / "c51_frozenlake.csv")
     middle = sorted(rows, key=lambda row: row["distance"])[len(rows) // 2]["seed"]
     draw(kept, middle, atoms.numpy(), args.output / "c51_frozenlake.png")
