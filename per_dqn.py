@@ -438,13 +438,13 @@ def check_memory(needed: int) -> None:
 
 
 def of_environment(error: BaseException) -> bool:
-    """Whether the environment's own code raised it: then the traceback is what helps, not a sentence of ours."""
+    """Whether the environment's own code raised it: then the traceback helps, not a sentence as for what is missing."""
     library = str(Path(gym.__file__).parent)  # which calls the environment
     for raised in (error, error.__cause__ or error):
         files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.__traceback__)]
         behind = dropwhile(lambda file: not file.startswith(library), files)
         if any(not file.startswith((library, __file__)) and "importlib" not in file for file in behind):
-            return not isinstance(error, KeyboardInterrupt)
+            return not isinstance(error, ImportError | KeyboardInterrupt)
     return False
 
 
