@@ -67,7 +67,7 @@ def late_returns(name: str, learning_rate: float, runs: dict[int, tuple[Path, di
 def tune(args: Args) -> None:
     seeds, rows = range(1001, 1003), []
     settings = {
-        (name, rate): (script, FLAGS | own | {"learning_rate": rate})
+        f"{name} {rate:g}": (script, FLAGS | own | {"learning_rate": rate})
         for rate in LEARNING_RATES
         for name, (script, own) in SCRIPTS.items()
     }
@@ -75,7 +75,7 @@ def tune(args: Args) -> None:
     for name in SCRIPTS:
         means = {}
         for rate in LEARNING_RATES:
-            late, more = late_returns(name, rate, runs[name, rate])
+            late, more = late_returns(name, rate, runs[f"{name} {rate:g}"])
             means[rate] = late.mean()
             rows += more
             print(f"{name}, --learning-rate {rate:g}: {', '.join(f'{value:.1f}' for value in late)}")
