@@ -1,0 +1,37 @@
+"""MinAtar's games, and what the claim of rainbow.py makes of its runs there."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import train
+
+import dqn
+from benchmark.claims import rainbow
+
+GAME = "benchmark.minatar:MinAtar/SpaceInvaders-v1"
+
+
+def test_a_game_is_a_vector_of_its_cells(small):
+    """Ten by ten cells with six channels, each 0 or 1; four actions, of which -v0 has six."""
+    env = dqn.make_env(dqn.Args(env_id=GAME))
+    obs, _ = env.reset(seed=1)
+    assert obs.shape == (600,) and set(obs) == {0.0, 1.0} and env.action_space.n == 4
+    run_dir = train(small(env_id=GAME))
+    assert json.loads((run_dir / "result.json").read_text())["updates"] == 50
+
+
+def test_late_return_is_the_mean_of_the_last_three_evaluations(monkeypatch):
+    curves = {1: [0.0, 9.0, 1.0, 2.0, 3.0], 2: [0.0, 9.0, 4.0, 4.0, 7.0]}
+    monkeypatch.setattr(rainbow, "read_scalars", lambda seed: {"eval/episodic_return": list(enumerate(curves[seed]))})
+    monkeypatch.setattr(
+        rainbow, "series", lambda runs, name: (range(5), np.array([[v for _, v in r[name]] for r in runs]))
+    )
+    late, rows = rainbow.late_returns("Rainbow", 1e-3, {seed: (seed, {"seconds": 60.4}) for seed in curves})
+    assert late.tolist() == [2.0, 5.0]
+    assert rows[1] == {"script": "rainbow.py", "learning_rate": 1e-3, "seed": 2, "late_return": 5.0, "seconds": 60}
+
+
+def test_the_ratio_is_that_of_the_means():
+    """(2 + 4) / (1 + 3), not the mean of 2 / 1 and 4 / 3."""
+    assert rainbow.ratio_of_means(np.array([2.0, 4.0]), np.array([1.0, 3.0])) == pytest.approx(1.5)
