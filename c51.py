@@ -14,11 +14,11 @@ to the nearer one (`project`). That keeps the mean, which is DQN's target. The l
 and the prediction, -Σ_i m_i log p_i(s, a). It cannot fall below the entropy of m, so not to 0 where chance remains.
 
 What lies outside the support is clipped to its edge, and only that moves the mean. So choose v_min and v_max for the
-discounted return Σ_t γ^t r_t, not for a reward. Where rewards lie between r_min <= 0 and r_max >= 0, returns lie between
-r_min / (1 - γ) and r_max / (1 - γ): those of CartPole, with 1 a step and γ = 0.99, between 0 and 100. A single reward of
-1 at the end of an episode needs only 0 to 1. A wider support has its atoms further apart. One that is too narrow is
-warned of: losses/clipped_mass is the share of the target's probability that was clipped. (losses/edge_mass, the share
-on the two edge atoms, would not tell: a return of v_min = 0 is right where an episode ends without a reward.)
+discounted return Σ_t γ^t r_t, not for a reward. Where rewards lie between r_min <= 0 and r_max >= 0, returns lie
+between r_min / (1 - γ) and r_max / (1 - γ): those of CartPole, with 1 a step and γ = 0.99, between 0 and 100. A single
+reward of 1 at the end of an episode needs only 0 to 1. A wider support has its atoms further apart. One that is too
+narrow is warned of: losses/clipped_mass is the share of the target's probability that was clipped. (losses/edge_mass,
+the share on the two edge atoms, would not tell: a return of v_min = 0 is right where an episode ends without a reward.)
 
 Bellemare, Dabney and Munos (2017), "A distributional perspective on reinforcement learning", ICML, algorithm 1; the
 projection is its equation 7.
