@@ -14,11 +14,11 @@ to the nearer one (`project`). That keeps the mean, which is DQN's target. The l
 and the prediction, -Σ_i m_i log p_i(s, a). It cannot fall below the entropy of m, so not to 0 where chance remains.
 
 What lies outside the support is clipped to its edge, and only that moves the mean. So choose v_min and v_max for the
-discounted return Σ_t γ^t r_t, not for a reward. Rewards from r_min to r_max can add up to no less than r_min / (1 - γ)
-and no more than r_max / (1 - γ): CartPole's, 1 a step, with γ = 0.99 to 100. A single reward of 1 at the end of an
-episode needs only 0 to 1. A wider support has its atoms further apart. One that is too narrow is warned of:
-losses/clipped_mass is the share of the target's probability that was clipped. (losses/edge_mass, the share on the two
-edge atoms, alone would not tell: a return of exactly v_min = 0 is right where an episode ends without a reward.)
+discounted return Σ_t γ^t r_t, not for a reward. Where rewards lie between r_min <= 0 and r_max >= 0, returns lie
+between r_min / (1 - γ) and r_max / (1 - γ): those of CartPole, with 1 a step and γ = 0.99, between 0 and 100. A single
+reward of 1 at the end of an episode needs only 0 to 1. A wider support has its atoms further apart. One that is too
+narrow is warned of: losses/clipped_mass is the share of the target's probability that was clipped. (losses/edge_mass,
+the share on the two edge atoms, would not tell: a return of v_min = 0 is right where an episode ends without a reward.)
 
 Bellemare, Dabney and Munos (2017), "A distributional perspective on reinforcement learning", ICML, algorithm 1; the
 projection is its equation 7.
@@ -105,7 +105,7 @@ class Args:
     learning_starts: Annotated[int, 0, math.inf] = 2_000  # environment steps before the first update
     n_atoms: Annotated[int, 2, 10_000] = 51  # N, values of which the network learns the probabilities
     v_min: Annotated[float, -1e9, 1e9] = 0.0  # least discounted return, the first atom (not the least reward)
-    v_max: Annotated[float, -1e9, 1e9] = 100.0  # largest discounted return, the last atom; r_max / (1 - γ) always is
+    v_max: Annotated[float, -1e9, 1e9] = 100.0  # largest discounted return, the last atom (r_max / (1 - γ) is enough)
     max_grad_norm: Positive = math.inf  # longer gradients are scaled down to this norm (inf: never)
     eval_frequency: Count = 10_000  # environment steps between greedy evaluations
     eval_episodes: Count = 20  # episodes in an evaluation
@@ -321,7 +321,7 @@ def train(args: Args) -> Path:
                 progress.write(line.format(global_step, *metrics.values()))
                 share = sum(clipped_masses) / max(len(clipped_masses), 1)
                 if share > 0.05 and not warned:
-                    said = "warning: {:.0%} of the targets' probability lies outside --v-min {:g} and --v-max {:g}"
+                    said = "warning: {:.0%} of the targets' probability lies outside --v-min {:g} to --v-max {:g}"
                     progress.write(said.format(share, args.v_min, args.v_max), file=sys.stderr)
                     warned = True
                 clipped_masses.clear()

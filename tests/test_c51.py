@@ -210,7 +210,7 @@ def test_a_support_that_is_too_narrow_is_warned_of_once(small, capsys, flags, wa
     assert (clipped > 0.05).all() if warnings else (clipped == 0).all()
     assert (edge >= clipped - 1e-6).all()
     if warnings:
-        assert f"outside --v-min {flags.get('v_min', 0):g} and --v-max {flags['v_max']:g}" in lines[0]
+        assert f"outside --v-min {flags.get('v_min', 0):g} to --v-max {flags['v_max']:g}" in lines[0]
     if "FrozenLake-v1" in flags.values():
         assert edge[-1] > 0.1, "on the edge, but not clipped"
 
