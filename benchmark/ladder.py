@@ -31,6 +31,7 @@ class Rung:
     differs: tuple[str, ...] = ()  # definitions that are its own, and with a parent new ones too
     takes: dict[str, str] = field(default_factory=dict)  # definitions that are another rung's text: {name: its script}
     drops: tuple[str, ...] = ()  # flags of its parent that have no meaning here
+    reaches: str = ""  # one result, for the README; its page is docs/results/SCRIPT.md
     most_lines: int = 0  # added and removed against the parent; blank and docstring lines aside
 
 
@@ -39,19 +40,26 @@ LADDER = (
         "tabular_q.py",
         "Q-learning in a table, against exact Q*",
         differs=("imports", "Args", "check", "make_env", "td_target", "train", "make_run_dir", "play", "main"),
+        reaches="optimal on FrozenLake, CliffWalking and Taxi, all of 20 seeds",
     ),
     Rung(
         "fqi.py",
         "Q-learning as a sequence of regressions on a fixed data set",
         differs=("imports", "Args", "check", "td_target", "evaluate", "train", "make_run_dir", "write_result", "main"),
+        reaches="CartPole 500, 10 of 10 seeds, from random play alone",
     ),
-    Rung("dqn.py", "a network for Q, a replay buffer, a target network"),
+    Rung(
+        "dqn.py",
+        "a network for Q, a replay buffer, a target network",
+        reaches="CartPole 475 or more, 17 of 20 seeds",
+    ),
     Rung(
         "double_dqn.py",
         "one network chooses the action, the other one values it",
         parent="dqn.py",
         differs=("td_target", "backpropagate"),
         most_lines=15,
+        reaches="Pendulum: DQN predicts 39.8 too much, Double 11.0 too little",
     ),
     Rung(
         "dueling_dqn.py",
@@ -59,6 +67,7 @@ LADDER = (
         parent="dqn.py",
         differs=("QNetwork",),
         most_lines=30,
+        reaches="0.83 times the error in a corridor with 20 actions",
     ),
     Rung(
         "per_dqn.py",
@@ -66,6 +75,7 @@ LADDER = (
         parent="dqn.py",
         differs=("Args", "Batch", "SumTree", "ReplayBuffer", "backpropagate", "train"),
         most_lines=110,
+        reaches="10.8 times fewer updates in the Blind Cliffwalk",
     ),
     Rung(
         "n_step_dqn.py",
@@ -109,19 +119,10 @@ LADDER = (
     Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
+        reaches="Pong 20.8 on a CPU, one seed",
         differs=(
-            *("imports", "Args", "QNetwork", "Batch", "ReplayBuffer", "train", "evaluate"),
-            *(
-                "check",
-                "make_env",
-                "compiled",
-                "torch_threads",
-                "open_log",
-                "save_weights",
-                "write_result",
-                "as_trained",
-            ),
-            *("play", "main"),
+            *"imports Args QNetwork Batch ReplayBuffer train evaluate check make_env compiled torch_threads".split(),
+            *"open_log save_weights write_result as_trained play main".split(),
         ),
     ),
 )
@@ -190,15 +191,17 @@ def read(script: str) -> str:
 
 def table() -> str:
     """The README's ladder, in Markdown."""
-    rows = ["| file | the idea | against its parent |", "|---|---|---|"]
+    rows = ["| file | the idea | against its parent | what it reaches |", "|---|---|---|---|"]
     for rung in LADDER:
-        name, versus = f"[`{rung.script}`]({rung.script})", ""
+        name, versus, reached = f"[`{rung.script}`]({rung.script})", "", ""
         if rung not in HERE:
             name, versus = f"`{rung.script}`", "coming"
         elif rung.parent:
             added, removed = lines_changed(read(rung.parent), read(rung.script))
-            versus = f"`diff {rung.parent} {rung.script}`: {added} lines added, {removed} removed"
-        rows.append(f"| {name} | {rung.idea} | {versus} |")
+            versus = f"`diff {rung.parent} {rung.script}`: +{added}, -{removed}"
+        if rung.reaches:
+            reached = f"[{rung.reaches}](docs/results/{Path(rung.script).stem}.md)"
+        rows.append(f"| {name} | {rung.idea} | {versus} | {reached} |")
     return "\n".join(rows) + "\n"
 
 

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 
 ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "docs" / "results" / "data"  # a folder a script, beside the page that shows it
 # How an event ends that says: a session has started, and what was logged from its step on is void.
 START = b"\x3a\x02\x08\x01"
 

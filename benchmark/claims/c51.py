@@ -32,7 +32,7 @@ from scipy.stats import wasserstein_distance
 
 import c51
 from benchmark.local import run_seeds
-from benchmark.runs import ROOT
+from benchmark.runs import DATA
 from benchmark.statistics import mean_and_interval, write_table
 
 GAMMA = 0.95
@@ -63,7 +63,7 @@ class Args:
     """runs at the same time, one core each"""
     runs_dir: Path = Path("runs/claims")
     """where the runs are kept"""
-    output: Path = ROOT / "benchmark" / "results"
+    output: Path = DATA / "c51"
     """where table and figure are written"""
 
 

@@ -25,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 import dqn_atari
-from benchmark.runs import ROOT
+from benchmark.runs import DATA
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 FIRST_WEIGHTS = ("dqn_atari.py's", "PyTorch's")
@@ -38,7 +38,7 @@ class Args:
     """seeds to run, from 1 on"""
     workers: int = 2
     """runs at the same time, one core each"""
-    output: Path = ROOT / "benchmark" / "results"
+    output: Path = DATA / "dqn_atari"
     """where table and figure are written"""
     steps: int = 20_000
     """steps of random play in the replay buffer, of eight games together"""

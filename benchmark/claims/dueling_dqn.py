@@ -45,7 +45,7 @@ from tqdm import tqdm
 
 import dqn
 import dueling_dqn
-from benchmark.runs import ROOT
+from benchmark.runs import DATA
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 NETWORKS = {"single": dqn.QNetwork, "dueling": dueling_dqn.QNetwork}
@@ -62,7 +62,7 @@ class Args:
     """seeds to run, from 1 on"""
     workers: int = 2
     """runs at the same time, one core each"""
-    output: Path = ROOT / "benchmark" / "results"
+    output: Path = DATA / "dueling_dqn"
     """where table and figure are written"""
     gamma: float = 0.99
     """discount factor γ"""

@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 import n_step_dqn
 from benchmark.local import run_seeds
-from benchmark.runs import ROOT, read_scalars, series
+from benchmark.runs import DATA, read_scalars, series
 from benchmark.statistics import FEWEST, draw_mean, mean_and_interval, write_table
 
 LENGTHS = (1, 3, 5, 10)  # n, in the corridor
@@ -61,7 +61,7 @@ class Args:
     """runs at the same time, one core each"""
     runs_dir: Path = Path("runs/claims")
     """where the runs are kept"""
-    output: Path = ROOT / "benchmark" / "results"
+    output: Path = DATA / "n_step_dqn"
     """where tables and figure are written"""
 
 

@@ -28,7 +28,7 @@ import scipy.stats
 import tyro
 
 from benchmark.local import run_seeds
-from benchmark.runs import ROOT, read_scalars, series
+from benchmark.runs import DATA, read_scalars, series
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 
@@ -89,7 +89,7 @@ class Args:
     """runs at the same time, one core each"""
     runs_dir: Path = Path("runs/claims")
     """where the runs are kept"""
-    output: Path = ROOT / "benchmark" / "results"
+    output: Path = DATA / "noisy_dqn"
     """where table and figure are written"""
 
 

@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 import dqn
 import per_dqn
-from benchmark.runs import ROOT
+from benchmark.runs import DATA
 from benchmark.statistics import write_table
 
 COLORS = {"uniform": "black", "rank": "C3", "proportional": "C0", "oracle": "C9"}  # the paper's
@@ -60,7 +60,7 @@ class Args:
     """updates after which a seed gives up"""
     workers: int = 2
     """seeds at the same time, one core each"""
-    output: Path = ROOT / "benchmark" / "results"
+    output: Path = DATA / "per_dqn"
     """where table and figure are written"""
 
 

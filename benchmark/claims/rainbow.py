@@ -21,7 +21,7 @@ import scipy.stats
 import tyro
 
 from benchmark.local import run_seeds
-from benchmark.runs import ROOT, read_scalars, series
+from benchmark.runs import DATA, read_scalars, series
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 FLAGS = {
@@ -50,7 +50,7 @@ class Args:
     """runs at the same time, one core each"""
     runs_dir: Path = Path("runs/claims")
     """where the runs are kept"""
-    output: Path = ROOT / "benchmark" / "results"
+    output: Path = DATA / "rainbow"
     """where table and figure are written"""
 
 
@@ -109,8 +109,8 @@ def main() -> None:
     axes.set(title="MinAtar Space Invaders: greedy return", xlabel="environment steps")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(args.output / "rainbow_minatar.png", dpi=110)
     write_table(rows, args.output / "rainbow_minatar.csv")
+    figure.savefig(args.output / "rainbow_minatar.png", dpi=110)
     samples, rng = (late["Rainbow"], late["DQN"]), np.random.default_rng(0)
     low, high = scipy.stats.bootstrap(samples, ratio_of_means, method="percentile", rng=rng).confidence_interval
     verdict = "reproduces" if low > LEAST_RATIO else "does NOT reproduce"

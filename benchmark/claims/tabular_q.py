@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import tabular_q
 from benchmark.local import run_seeds
-from benchmark.runs import ROOT, read_scalars, series
+from benchmark.runs import DATA, read_scalars, series
 from benchmark.statistics import draw_mean, mean_and_interval, write_table
 
 ENV_IDS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
@@ -46,7 +46,7 @@ class Args:
     """runs at the same time, one core each"""
     runs_dir: Path = Path("runs/claims")
     """where the runs are kept"""
-    output: Path = ROOT / "benchmark" / "results"
+    output: Path = DATA / "tabular_q"
     """where table and figures are written"""
 
 
