@@ -4,9 +4,9 @@
     python -m benchmark.claims.rainbow --tune      # how the learning rates were chosen
 
 MinAtar's Space Invaders, 300,000 steps, one update in 4 of a batch of 32, two hidden layers of 128: rainbow.py and
-dqn.py with the same flags. The learning rate of each was chosen from the same three, by the same number of runs, on
-seeds from 1001 on; the support of Rainbow's distributions is wide enough for all that was seen there. What is compared
-is the mean of a run's last three evaluations: the ratio of the scripts' means, with a bootstrap interval over the
+dqn.py with the same flags. The learning rate of each was chosen from the same three, on seed 1001 (a single one: a run
+takes minutes); the support of Rainbow's distributions is wide enough for all that was seen there. What is compared is
+the mean of a run's last three evaluations: the ratio of the scripts' means, with a bootstrap interval over the
 seeds of both.
 
 Hessel et al. (2018), "Rainbow: Combining improvements in deep reinforcement learning", AAAI, figure 1.
@@ -36,14 +36,14 @@ FLAGS = {
 }
 SCRIPTS = {"DQN": ("dqn.py", {}), "Rainbow": ("rainbow.py", {"v_min": 0.0, "v_max": 20.0})}
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
-CHOSEN = {"DQN": 1e-3, "Rainbow": 1e-3}  # by --tune
+CHOSEN = {"DQN": 1e-3, "Rainbow": 3e-4}  # by --tune
 LEAST_RATIO = 1.2
 
 
 @dataclass
 class Args:
     num_seeds: int = 10
-    """seeds of each script, from 1 on; with --tune 2, from 1001 on"""
+    """seeds of each script, from 1 on; with --tune it is seed 1001"""
     tune: bool = False
     """try all learning rates, and say which is best"""
     workers: int = 2
@@ -65,7 +65,7 @@ def late_returns(name: str, learning_rate: float, runs: dict[int, tuple[Path, di
 
 
 def tune(args: Args) -> None:
-    seeds, rows = range(1001, 1003), []
+    seeds, rows = [1001], []
     settings = {
         f"{name} {rate:g}": (script, FLAGS | own | {"learning_rate": rate})
         for rate in LEARNING_RATES
