@@ -94,7 +94,7 @@ class Args:
     tau: PositiveShare = 0.015  # fraction of the way to the online network in a target update (1: a copy)
     target_network_frequency: Count = 4  # environment steps between target updates (many for copies, --tau 1)
     sequence_length: Count = 20  # T, steps of a sequence, which is how far back the network learns to remember
-    burn_in: Annotated[int, 0, 10_000] = 0  # steps read before these T where there are so many, and not learned from
+    burn_in: Annotated[int, 0, 10_000] = 0  # steps read before these T, where there are so many, and not learned from
     batch_size: Count = 16  # sequences in an update
     start_e: Share = 1.0  # ε, the probability of a random action, at the start
     end_e: Share = 0.1  # ε at the end

@@ -15,6 +15,7 @@ from conftest import scalars, train
 import double_dqn
 import dqn
 import dqn_atari
+import drqn
 import dueling_dqn
 import fqi
 import per_dqn
@@ -23,7 +24,7 @@ import tabular_q
 TRACKING = {"track": True, "wandb_project_name": "p", "wandb_entity": "e", "wandb_mode": "offline"}
 ELSEWHERE = {  # flags with tests of their own
     "cuda": "test_cuda_without_a_gpu below, and tests that need a GPU",
-    "compile": "test_compile_compiles below",
+    "compile": "test_compile_compiles below, test_drqn.py",
     "evaluate": "test_cli.py, test_tabular.py, test_atari.py",
     "resume": "test_atari_resume.py",
     "checkpoint_frequency": "test_atari_resume.py",
@@ -68,6 +69,7 @@ PER = {
     "prioritized_replay_beta": (0.9, "charts/beta"),
     "prioritized_replay_eps": (0.5, "losses/td_loss"),
 }
+DRQN = {"sequence_length": (5, "losses/td_loss"), "burn_in": (4, "losses/td_loss")}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -135,14 +137,15 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn)}
+BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, drqn)}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
     "epsilon": {"collections": 2},
 }
 TABLES = {
-    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
+    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, drqn: DQN | DRQN,
+    tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]
 
@@ -213,7 +216,7 @@ def test_tracking(tmp_path, monkeypatch, seen, script):
 FAMILY = [script for script in TABLES if "compile" in {field.name for field in fields(script.Args)}]
 
 
-@pytest.mark.parametrize("script", FAMILY, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [one for one in FAMILY if one is not drqn], ids=lambda script: script.__name__)
 def test_compile_compiles(tmp_path, monkeypatch, seen, script):
     asked = []
     monkeypatch.setattr(script, "compiled", lambda function, cuda: asked.append((function, cuda)) or function)

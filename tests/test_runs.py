@@ -13,8 +13,11 @@ from conftest import Spaces, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 import dqn
+import drqn
 import fqi
 import per_dqn
+
+MORE_BYTES = {per_dqn: 40, drqn: 8}  # a transition, beside dqn.py's: priorities; its age
 
 
 def weights(run_dir):
@@ -95,8 +98,8 @@ def test_pixels_are_scaled_inside_of_a_dict_and_a_tuple_too(small, register, scr
 
 
 def test_a_replay_buffer_that_does_not_fit_is_refused_before_training(script, small, capsys, monkeypatch):
-    """CartPole: 2 x 4 numbers of 4 bytes, 8 for the action, 4 for the reward, 1 for the end; priorities take more."""
-    needed = 100_000_000 * (2 * 4 * 4 + 8 + 4 + 1 + (40 if script is per_dqn else 0))
+    """CartPole: 2 x 4 numbers of 4 bytes, 8 for the action, 4 for the reward, 1 for the end; some take more."""
+    needed = 100_000_000 * (2 * 4 * 4 + 8 + 4 + 1 + MORE_BYTES.get(script, 0))
     monkeypatch.setattr(script.psutil, "virtual_memory", lambda: SimpleNamespace(available=needed - 1))
     with pytest.raises(script.BadInput, match="lower --buffer-size"):
         train(small(script, buffer_size=100_000_000))
@@ -108,11 +111,11 @@ def test_a_replay_buffer_that_does_not_fit_is_refused_before_training(script, sm
 
 
 def test_the_replay_buffer_takes_what_it_says():
-    for script, *more in ((dqn,), (per_dqn, "proportional", 0.6, 1e-6)):
+    for script, *more in ((dqn,), (per_dqn, "proportional", 0.6, 1e-6), (drqn, 20, 0)):
         buffer = script.ReplayBuffer(2**10, 3, *more)
         arrays = [*vars(buffer).values(), *vars(getattr(buffer, "tree", script)).values()]
         taken = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
-        assert 2**10 * (8 * 3 + 13) <= taken <= 2**10 * (8 * 3 + 13 + (40 if script is per_dqn else 0))
+        assert 2**10 * (8 * 3 + 13) <= taken <= 2**10 * (8 * 3 + 13 + MORE_BYTES.get(script, 0))
 
 
 def test_other_observations_are_not_scaled(small, register):
@@ -140,7 +143,12 @@ def test_environment_that_takes_no_render_mode(small, spy):
 
 def test_epsilon_decides_between_chance_and_greed(script, small, spy, monkeypatch):
     """Greedy is action 1, and chance 0 or 1: action 0 has the probability ε / 2."""
-    monkeypatch.setattr(script.QNetwork, "as_numpy_function", lambda self: lambda obs: np.array([0.0, 1.0]))
+
+    def greedy(obs):
+        return np.array([0.0, 1.0])
+
+    acting = (lambda: greedy) if script is drqn else greedy  # drqn.py's is made anew for each episode
+    monkeypatch.setattr(script.QNetwork, "as_numpy_function", lambda self: acting)
     buffers = spy("ReplayBuffer", script)
     train(small(script, env_id="Counter-v0", start_e=0.0, end_e=0.0))
     assert buffers[0][1].action[:400].tolist() == [1] * 400
