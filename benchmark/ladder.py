@@ -117,6 +117,13 @@ LADDER = (
         most_lines=250,
     ),
     Rung(
+        "drqn.py",
+        "a memory: an LSTM reads the observations of an episode one after the other",
+        parent="dqn.py",
+        differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "backpropagate", "train", "evaluate"),
+        most_lines=120,
+    ),
+    Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
         reaches="Pong 20.8 on a CPU, one seed",

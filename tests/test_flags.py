@@ -16,6 +16,7 @@ import c51
 import double_dqn
 import dqn
 import dqn_atari
+import drqn
 import dueling_dqn
 import fqi
 import n_step_dqn
@@ -27,7 +28,7 @@ import tabular_q
 TRACKING = {"track": True, "wandb_project_name": "p", "wandb_entity": "e", "wandb_mode": "offline"}
 ELSEWHERE = {  # flags with tests of their own
     "cuda": "test_cuda_without_a_gpu below, and tests that need a GPU",
-    "compile": "test_compile_compiles below",
+    "compile": "test_compile_compiles below, test_drqn.py",
     "evaluate": "test_cli.py, test_tabular.py, test_atari.py",
     "num_eval_envs": "test_user_environments.py",
     "resume": "test_atari_resume.py",
@@ -83,6 +84,7 @@ C51 = {
 }
 NO_LOSS = {name: row for name, row in DQN.items() if name != "loss"}
 RAINBOW = {name: row for name, row in PER.items() if name != "priority"} | {"v_min": (-50.0, "losses/td_loss")}
+DRQN = {"sequence_length": (5, "losses/td_loss"), "burn_in": (4, "losses/td_loss")}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -152,7 +154,7 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn, c51, rainbow)}
+BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn, c51, rainbow, drqn)}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
@@ -162,6 +164,7 @@ WHERE = {  # in which setting a flag acts at all
 TABLES = {
     dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, n_step_dqn: DQN | N_STEP,
     noisy_dqn: DQN | NOISY, c51: NO_LOSS | C51, rainbow: NO_LOSS | N_STEP | NOISY | C51 | RAINBOW,
+    drqn: DQN | DRQN,
     tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]
@@ -233,7 +236,7 @@ def test_tracking(tmp_path, monkeypatch, seen, script):
 FAMILY = [script for script in TABLES if "compile" in {field.name for field in fields(script.Args)}]
 
 
-@pytest.mark.parametrize("script", FAMILY, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [one for one in FAMILY if one is not drqn], ids=lambda script: script.__name__)
 def test_compile_compiles(tmp_path, monkeypatch, seen, script):
     asked = []
     monkeypatch.setattr(script, "compiled", lambda function, cuda: asked.append((function, cuda)) or function)

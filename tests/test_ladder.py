@@ -11,8 +11,13 @@ from benchmark import ladder
 from benchmark.ladder import HERE, Rung, code_lines, definitions, lines_changed, outdated, read, rebuilt
 
 RUNGS = [rung for rung in HERE if rung.parent]
+# Defaults that the idea itself changes: noise explores; a batch of sequences is not one of transitions.
 NO_EPSILON = {"start_e": 0.0, "end_e": 0.0}
-OTHER_DEFAULTS = {"noisy_dqn.py": NO_EPSILON, "rainbow.py": NO_EPSILON}
+OTHER_DEFAULTS = {
+    "noisy_dqn.py": NO_EPSILON,
+    "rainbow.py": NO_EPSILON,
+    "drqn.py": {"batch_size": 16, "learning_rate": 3e-3},
+}
 CURE = "run `python -m benchmark.ladder`, or declare the difference in LADDER of benchmark/ladder.py"
 
 

@@ -13,13 +13,14 @@ from conftest import Spaces, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 import dqn
+import drqn
 import fqi
 import n_step_dqn
 import per_dqn
 import rainbow
 
-# A transition, beside dqn.py's: priorities and errors; where episodes ended; both without the errors.
-MORE_BYTES = {per_dqn: 40, n_step_dqn: 1, rainbow: 33}
+# A transition, beside dqn.py's: priorities and errors; where episodes ended; both without the errors; its age.
+MORE_BYTES = {per_dqn: 40, n_step_dqn: 1, rainbow: 33, drqn: 8}
 
 
 def weights(run_dir):
@@ -118,6 +119,7 @@ def test_the_replay_buffer_takes_what_it_says():
         (per_dqn, "proportional", 0.6, 1e-6),
         (n_step_dqn, 3, 0.99),
         (rainbow, rainbow.Args()),
+        (drqn, 20, 0),
     ):
         buffer = script.ReplayBuffer(2**10, 3, *more)
         arrays = [*vars(buffer).values(), *vars(getattr(buffer, "tree", script)).values()]
@@ -150,7 +152,12 @@ def test_environment_that_takes_no_render_mode(small, spy):
 
 def test_epsilon_decides_between_chance_and_greed(script, small, spy, monkeypatch):
     """Greedy is action 1, and chance 0 or 1: action 0 has the probability ε / 2."""
-    monkeypatch.setattr(script.QNetwork, "as_numpy_function", lambda self: lambda *_: np.array([0.0, 1.0]))
+
+    def greedy(*_):
+        return np.array([0.0, 1.0])
+
+    acting = (lambda: greedy) if script is drqn else greedy  # drqn.py's is made anew for each episode
+    monkeypatch.setattr(script.QNetwork, "as_numpy_function", lambda self: acting)
     buffers = spy("ReplayBuffer", script)
     train(small(script, env_id="Counter-v0", start_e=0.0, end_e=0.0))
     assert buffers[0][1].action[:400].tolist() == [1] * 400
