@@ -1,9 +1,8 @@
 """DRQN: a memory, for where one observation does not tell the state.
 
-No velocity is in a single picture, and a sign that was passed a while ago is in none at all. DQN, whose Q depends on
-the last observation alone, then learns the average over all states that look alike. Here an LSTM reads the observations
-of an episode one after the other. What it has read leads to a state h, its memory, which takes the place of s in DQN's
-equation:
+One picture shows no velocity, nor what was seen a while ago. DQN, whose Q depends on the last observation alone, then
+learns the average over all states that look alike. Here an LSTM reads the observations of an episode one after the
+other. Its state h, a memory of what it has read, takes the place of s in DQN's equation:
 
     h_t = LSTM(h_{t-1}, obs_t)    with h = 0 before the first observation of an episode
     y_t = r_t                                             if the episode terminates there
@@ -15,8 +14,8 @@ another network's: the paper's "bootstrapped random updates". So what happened m
 be remembered, although in play h is carried through the whole episode.
 
 When is a stack enough, the last k observations as one, Gymnasium's FrameStackObservation in front of dqn.py? Where the
-last k steps tell the state: two positions give a velocity. It then is the simpler and often the better one. It is not
-enough where something counts that was seen longer ago than a stack can reach; T must reach there too.
+last k steps tell the state: two positions give a velocity. Then it is simpler, and takes less time. It is not enough
+where something counts that was seen longer ago than a stack can reach; T must reach there too.
 
 Hausknecht and Stone (2015), "Deep recurrent Q-learning for partially observable MDPs", AAAI Fall Symposium, section
 "Stable recurrent updates". Steps of --burn-in, in which h is built up and nothing is learned: Lample and Chaplot

@@ -21,7 +21,8 @@ slows all of them; a time is that of the steps from `skip` to the end, after lea
 installable as a package: give the folder of a checkout and a Python in which it runs, and its unchanged dqn.py takes
 part, and with `--jax` its dqn_jax.py. With `--before`, the dqn.py of another checkout of this repository takes part.
 
-**rungs**: the same work, done by all scripts that grew out of dqn.py.
+**rungs**: the same work, done by all scripts that grew out of dqn.py. (drqn.py, whose batch is one of sequences, learns
+from as many steps: 16 sequences of 8.)
 
 **replay**: prioritized sampling of a batch of 32 and the update of its priorities, and one added transition, with
 100,000 and a million transitions in the buffer: per_dqn.py, the same buffer with `numpy.random.choice(p=...)` in place
@@ -116,6 +117,8 @@ class Args:
 
 def ours(args: Args, train_frequency: int, script: str | Path = "dqn.py", compile: bool = False) -> float:
     """Microseconds a step of one of our scripts, from the clock of its TensorBoard events."""
+    sequences = Path(script).name == "drqn.py"
+    batch = {"batch_size": 16, "sequence_length": 8} if sequences else {"batch_size": 128}
     with tempfile.TemporaryDirectory() as folder:
         run_dir = run_script(
             script,
@@ -128,13 +131,13 @@ def ours(args: Args, train_frequency: int, script: str | Path = "dqn.py", compil
             end_e=0.05,
             hidden_sizes=(120, 84),
             buffer_size=10_000,
-            batch_size=128,
             learning_rate=2.5e-4,
             target_network_frequency=500,
             tau=1.0,
             max_grad_norm="inf",
             eval_frequency=args.steps,
             eval_episodes=1,
+            **batch,
         )
         times = {step: clock for step, _, clock in read_scalars(run_dir)["losses/td_loss"]}
     return (times[args.steps] - times[args.skip]) / (args.steps - args.skip) * 1e6
