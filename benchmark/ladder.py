@@ -28,6 +28,7 @@ class Rung:
     idea: str
     parent: str | None = None  # of which it has every definition; without one it shares what has the same name
     differs: tuple[str, ...] = ()  # definitions that are its own, and with a parent new ones too
+    drops: tuple[str, ...] = ()  # flags of its parent that have no meaning here
     most_lines: int = 0  # added and removed against the parent; blank and docstring lines aside
 
 
@@ -63,6 +64,17 @@ LADDER = (
         parent="dqn.py",
         differs=("Args", "Batch", "SumTree", "ReplayBuffer", "backpropagate", "train"),
         most_lines=110,
+    ),
+    Rung(
+        "qt_opt.py",
+        "continuous actions: a search for the maximum of Q(s, ·)",
+        parent="dqn.py",
+        differs=(
+            *("Args", "QNetwork", "cem", "cem_numpy", "Batch", "ReplayBuffer", "td_target", "backpropagate"),
+            *("train", "evaluate", "check", "make_env", "play"),
+        ),
+        drops=("action_bins",),
+        most_lines=160,
     ),
     Rung(
         "dqn_atari.py",
