@@ -443,7 +443,8 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
     low, high = actions.low, actions.high
 
     def within_bounds(a: np.ndarray) -> np.ndarray:
-        scaled = low + (a.reshape(actions.shape) + 1) / 2 * (high - low)
+        a = a.reshape(actions.shape)
+        scaled = ((1 - a) * low + (1 + a) * high) / 2
         return np.clip(scaled, low, high).astype(actions.dtype)  # rounding may lead out of the bounds
 
     scaled_actions = gym.spaces.Box(-1, 1, (gym.spaces.flatdim(actions),))

@@ -21,7 +21,8 @@ slows all of them; a time is that of the steps from `skip` to the end, after lea
 installable as a package: give the folder of a checkout and a Python in which it runs, and its unchanged dqn.py takes
 part, and with `--jax` its dqn_jax.py. With `--before`, the dqn.py of another checkout of this repository takes part.
 
-**rungs**: the same work, done by all scripts that grew out of dqn.py.
+**rungs**: the same work, done by all scripts that grew out of dqn.py; by qt_opt.py on Pendulum-v1, because its actions
+are continuous.
 
 **replay**: prioritized sampling of a batch of 32 and the update of its priorities, and one added transition, with
 100,000 and a million transitions in the buffer: per_dqn.py, the same buffer with `numpy.random.choice(p=...)` in place

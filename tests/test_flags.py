@@ -18,6 +18,7 @@ import dqn_atari
 import dueling_dqn
 import fqi
 import per_dqn
+import qt_opt
 import tabular_q
 
 TRACKING = {"track": True, "wandb_project_name": "p", "wandb_entity": "e", "wandb_mode": "offline"}
@@ -67,6 +68,14 @@ PER = {
     "prioritized_replay_alpha": (0.1, "losses/td_loss"),
     "prioritized_replay_beta": (0.9, "charts/beta"),
     "prioritized_replay_eps": (0.5, "losses/td_loss"),
+}
+QT_OPT = {
+    **{name: row for name, row in DQN.items() if name not in ("action_bins", "env_id")},
+    "env_id": ("MountainCarContinuous-v0", "folder"),
+    "target_lag": (50, "losses/td_loss"),
+    "cem_iterations": (1, "losses/td_loss"),
+    "cem_samples": (20, "losses/td_loss"),
+    "cem_elites": (3, "losses/td_loss"),
 }
 TABULAR = {
     **COMMON,
@@ -136,13 +145,15 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
     },
 }  # fmt: skip
 BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn)}
+BASE[qt_opt] = BASE[dqn] | {"max_episode_steps": 20, "train_frequency": 4}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
     "epsilon": {"collections": 2},
 }
 TABLES = {
-    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
+    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, qt_opt: QT_OPT, tabular_q: TABULAR, fqi: FQI,
+    dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]
 

@@ -11,6 +11,13 @@ from benchmark import ladder
 from benchmark.ladder import HERE, Rung, code_lines, definitions, lines_changed, outdated, read, rebuilt
 
 RUNGS = [rung for rung in HERE if rung.parent]
+OTHER_DEFAULTS = {
+    "qt_opt.py": {
+        "env_id": "Pendulum-v1", "total_timesteps": 10_000, "learning_rate": 3e-3, "gamma": 0.98, "tau": 0.01,
+        "target_network_frequency": 1, "batch_size": 64, "end_e": 0.05, "exploration_fraction": 0.2,
+        "train_frequency": 1, "learning_starts": 500, "eval_frequency": 1_000,
+    },
+}  # fmt: skip
 CURE = "run `python -m benchmark.ladder`, or declare the difference in LADDER of benchmark/ladder.py"
 
 
@@ -39,12 +46,18 @@ def test_declarations_are_needed_and_small(rung):
 
 @pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.script)
 def test_flags_of_the_parent_are_kept(rung):
-    """Args may be declared as different, because a rung adds flags, but those of its parent stay as they are."""
+    """Args may be declared as different, because a rung adds flags, but those of its parent stay as they are, or are
+    declared as dropped. Defaults that the idea itself changes are listed above."""
     parent, child = (
         {field.name: (field.type, field.default) for field in fields(importlib.import_module(script[:-3]).Args)}
         for script in (rung.parent, rung.script)
     )
     parent["exp_name"] = (str, rung.script.removesuffix(".py"))
+    assert parent.keys() - child.keys() == set(rung.drops)
+    parent = {name: value for name, value in parent.items() if name not in rung.drops}
+    for name, default in OTHER_DEFAULTS.get(rung.script, {}).items():
+        assert parent[name][1] != default
+        parent[name] = (parent[name][0], default)
     assert parent.items() <= child.items()
 
 
