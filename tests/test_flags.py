@@ -150,6 +150,7 @@ WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
     "epsilon": {"collections": 2},
+    "target_lag": {"env_id": "MountainCarContinuous-v0"},  # on Pendulum-v1 values fall at first: the newer are smaller
 }
 TABLES = {
     dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, qt_opt: QT_OPT, tabular_q: TABULAR, fqi: FQI,

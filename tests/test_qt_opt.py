@@ -251,7 +251,7 @@ def test_numpy_network_is_the_torch_network(hidden_sizes):
 
 
 class Peak(torch.nn.Module):
-    """Q(s, a) = height - (a - place)² for one-dimensional actions, in every state."""
+    """Q(s, a) = height - (a - place * s)² for one number a and one number s."""
 
     def __init__(self, height, place):
         super().__init__()
@@ -259,7 +259,7 @@ class Peak(torch.nn.Module):
         self.place = place
 
     def forward(self, obs, action):
-        return self.height - (action[..., 0] - self.place) ** 2
+        return self.height - (action[..., 0] - self.place * obs) ** 2  # (B, n) - (B, 1)
 
 
 def batch_of_one(action=0.5, terminated=False):
@@ -286,7 +286,7 @@ def test_target_of_a_terminal_state_is_the_reward():
     ],
 )
 def test_action_of_the_target_is_searched_on_the_average_and_valued_by_both(lagged_height, y):
-    """Peaks of the average at 0.5, of the lagged network at -0.5, of the online one at 0."""
+    """At s' = 1 the average has its peak at 0.5, the lagged network at -0.5, the online one at 0; at s = 0 all at 0."""
     torch.manual_seed(0)
     online, target, lagged = Peak(3.0, 0.0), Peak(5.0, 0.5), Peak(lagged_height, -0.5)
     args = qt_opt.Args(gamma=0.5, cem_iterations=4)
