@@ -30,7 +30,7 @@ class Rung:
     parent: str | None = None  # of which it has every definition; without one it shares what has the same name
     differs: tuple[str, ...] = ()  # definitions that are its own, and with a parent new ones too
     takes: dict[str, str] = field(default_factory=dict)  # definitions that are another rung's text: {name: its script}
-    drops: tuple[str, ...] = ()  # flags of its parent that have no meaning here
+    drops: tuple[str, ...] = ()  # flags and definitions of its parent that have no meaning here
     reaches: str = ""  # one result, for the README; its page is docs/results/SCRIPT.md
     most_lines: int = 0  # added and removed against the parent; blank and docstring lines aside
 
@@ -124,6 +124,17 @@ LADDER = (
         most_lines=120,
     ),
     Rung(
+        "qt_opt.py",
+        "continuous actions: a search for the maximum of Q(s, ·)",
+        parent="dqn.py",
+        differs=(
+            *("Args", "QNetwork", "cem", "cem_numpy", "Batch", "ReplayBuffer", "td_target", "backpropagate"),
+            *("train", "evaluate", "check", "PlainEnv", "make_env", "play"),
+        ),
+        drops=("action_bins", "every_action"),
+        most_lines=170,
+    ),
+    Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
         reaches="Pong 20.8 on a CPU, one seed",
@@ -164,7 +175,7 @@ def rebuilt(rung: Rung, parent: str, child: str, taken: dict[str, str] | None = 
     """
     theirs, own = definitions(parent), definitions(child)
     if rung.parent:
-        names = list(theirs)
+        names = [name for name in theirs if name not in rung.drops]
         # What is new in the child goes behind what it follows there.
         for before, name in zip(own, list(own)[1:], strict=False):
             if name not in theirs and name in (*rung.differs, *rung.takes):

@@ -22,7 +22,7 @@ installable as a package: give the folder of a checkout and a Python in which it
 part, and with `--jax` its dqn_jax.py. With `--before`, the dqn.py of another checkout of this repository takes part.
 
 **rungs**: the same work, done by all scripts that grew out of dqn.py. (drqn.py, whose batch is one of sequences, learns
-from as many steps: 16 sequences of 8.)
+from as many steps: 16 sequences of 8. qt_opt.py runs on Pendulum-v1, because its actions are continuous.)
 
 **replay**: prioritized sampling of a batch of 32 and the update of its priorities, and one added transition, with
 100,000 and a million transitions in the buffer: per_dqn.py, the same buffer with `numpy.random.choice(p=...)` in place

@@ -130,6 +130,7 @@ def small(tmp_path):
             "eval_frequency": 200,
             "eval_episodes": 2,
             "runs_dir": tmp_path / "runs",
+            "env_id": script.Args.env_id,  # that of the script: qt_opt.py has none in common with the others
         }
         return script.Args(**defaults | arguments)
 

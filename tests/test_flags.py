@@ -22,6 +22,7 @@ import fqi
 import n_step_dqn
 import noisy_dqn
 import per_dqn
+import qt_opt
 import rainbow
 import tabular_q
 
@@ -85,6 +86,14 @@ C51 = {
 NO_LOSS = {name: row for name, row in DQN.items() if name != "loss"}
 RAINBOW = {name: row for name, row in PER.items() if name != "priority"} | {"v_min": (-50.0, "losses/td_loss")}
 DRQN = {"sequence_length": (5, "losses/td_loss"), "burn_in": (4, "losses/td_loss")}
+QT_OPT = {
+    **{name: row for name, row in DQN.items() if name not in ("action_bins", "env_id")},
+    "env_id": ("MountainCarContinuous-v0", "folder"),
+    "target_lag": (50, "losses/td_loss"),
+    "cem_iterations": (1, "losses/td_loss"),
+    "cem_samples": (20, "losses/td_loss"),
+    "cem_elites": (3, "losses/td_loss"),
+}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -155,16 +164,18 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
     },
 }  # fmt: skip
 BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn, c51, rainbow, drqn)}
+BASE[qt_opt] = BASE[dqn] | {"max_episode_steps": 20, "train_frequency": 4}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
     "epsilon": {"collections": 2},
     "exploration_fraction": {"start_e": 0.9},
+    "target_lag": {"env_id": "MountainCarContinuous-v0"},  # on Pendulum-v1 values fall at first: the newer are smaller
 }
 TABLES = {
     dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, n_step_dqn: DQN | N_STEP,
     noisy_dqn: DQN | NOISY, c51: NO_LOSS | C51, rainbow: NO_LOSS | N_STEP | NOISY | C51 | RAINBOW,
-    drqn: DQN | DRQN,
+    drqn: DQN | DRQN, qt_opt: QT_OPT,
     tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]

@@ -8,7 +8,6 @@ from scipy.stats import chisquare
 
 import double_dqn
 import dqn
-import drqn
 import dueling_dqn
 import n_step_dqn
 import noisy_dqn
@@ -365,8 +364,8 @@ def test_without_priorities_it_is_uniform_replay(small, spy):
 
 
 def test_compiled_gradient_equals_the_eager_one(script):
-    if script is drqn:
-        pytest.skip("it cannot be compiled, and says so: test_drqn.py")
+    if script.__name__ in ("drqn", "qt_opt"):
+        pytest.skip("the one cannot be compiled, and the other's noise is drawn in the graph: see their own tests")
     torch.manual_seed(0)
     args = script.Args(hidden_sizes=(32, 16))
     networks = script.QNetwork(4, 2, args), script.QNetwork(4, 2, args)

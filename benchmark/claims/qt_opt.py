@@ -1,0 +1,397 @@
+"""QT-Opt's claims: its search finds the maximum of Q, and with it Q-learning needs neither a grid nor an actor.
+
+    python -m benchmark.claims.qt_opt --part search       # seconds
+    python -m benchmark.claims.qt_opt --part pendulum     # needs stable-baselines3
+    python -m benchmark.claims.qt_opt --part drift
+    python -m benchmark.claims.qt_opt --part tune         # the hyperparameters of the reach, on other seeds
+    python -m benchmark.claims.qt_opt --part reach
+    python -m benchmark.claims.qt_opt --part others       # needs gymnasium[box2d], and for one task gymnasium[mujoco]
+
+A run that is complete is not run again, so every part goes on where it was left.
+
+**search**: how far does qt_opt.cem stay below the maximum? Q has five peaks of heights 0.5 to 1 at random places of
+[-1, 1]^n, so that its maximum, 1 at the highest of them, is known exactly in any number of dimensions:
+
+    Q(a) = max_j h_j exp(-|a - c_j|² / (2 n 0.3²))
+
+The error is 1 - Q(a*), over 100 such Qs a seed. Elites are a tenth of the samples, as in the paper (6 of 64).
+
+**pendulum**: Pendulum-v1, 6,000 steps, with the defaults of qt_opt.py. Beside it dqn.py with 11 torques and the same
+hyperparameters, and Stable-Baselines3's SAC and TD3 with those that their maintainers publish for 20,000 steps. These
+are read at 6,000 steps, at their end, and at the seconds in which qt_opt.py makes its 6,000 steps; so is dqn.py with
+40,000 steps. Seconds are those of training, without evaluations; they are fair if nothing else runs (--workers 1). As
+published, TD3 begins to learn at step 10,000 only, so it also runs with the 500 of qt_opt.py. Claimed: a mean of at
+least -170, and at least 17 of 20 seeds at -200 or more.
+
+**drift**: the same with another loss, batch or lag, one at a time: which of them makes seeds fail?
+
+**reach**: two joints turn by up to half a radian a step, until the tip of the arm is within 0.1 of a point: a reward of
+1, and 0 otherwise. dqn.py has a grid of 5 x 5 or of 11 x 11 turns. All have the same hyperparameters but for γ and
+learning rate, of which each has the best of nine pairs on seeds 1001 to 1003 (`tune`). Claimed: success of at least
+0.85, and more than with both grids.
+
+**others**: MountainCarContinuous-v0, LunarLanderContinuous-v3 and MuJoCo's InvertedDoublePendulum-v5: whether it
+learns there. Nothing is claimed.
+
+Kalashnikov et al. (2018), "QT-Opt: Scalable deep reinforcement learning for vision-based robotic manipulation", CoRL.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import gymnasium as gym
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import tyro
+
+import qt_opt
+from benchmark.local import run_seeds
+from benchmark.runs import DATA, read_scalars, series
+from benchmark.statistics import draw_mean, mean_and_interval, write_table
+
+
+class Reach(gym.Env):
+    """An arm of two links of length 1/2; it is given a point that it can reach, and 20 steps.
+
+    Without `bins` an action is the turn of both joints, in half radians; with them it is the number of a pair of turns.
+    """
+
+    observation_space = gym.spaces.Box(-2, 2, (6,))
+
+    def __init__(self, bins: int | None = None):
+        self.turns = bins and np.linspace(-1, 1, bins)
+        self.action_space = gym.spaces.Discrete(bins**2) if bins else gym.spaces.Box(-1, 1, (2,))
+
+    def tip(self, angles: np.ndarray) -> np.ndarray:
+        one, both = angles[0], angles.sum()
+        return np.array([np.cos(one) + np.cos(both), np.sin(one) + np.sin(both)]) / 2
+
+    def observe(self) -> np.ndarray:
+        way = self.goal - self.tip(self.angles)
+        return np.concatenate([np.cos(self.angles), np.sin(self.angles), way]).astype(np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.angles, self.goal = self.np_random.uniform(-np.pi, np.pi, 2), self.tip(self.np_random.uniform(-3, 3, 2))
+        return self.observe(), {}
+
+    def step(self, action):
+        turn = action if self.turns is None else self.turns[list(divmod(action, len(self.turns)))]
+        self.angles = self.angles + 0.5 * turn
+        reached = bool(np.linalg.norm(self.tip(self.angles) - self.goal) < 0.1)
+        return self.observe(), float(reached), reached, False, {}
+
+
+for name, bins in (("Reach-v0", None), ("Reach5-v0", 5), ("Reach11-v0", 11)):
+    gym.register(name, Reach, kwargs={"bins": bins}, max_episode_steps=20)
+
+HERE = "benchmark.claims.qt_opt:"  # in front of the name of an environment: the module that registers it
+DIMENSIONS = (1, 2, 4, 8)
+BUDGETS = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (1, 256), (4, 256))  # rounds, and samples in each
+PEER = "benchmark/peers/sb3_continuous.py"
+SAME = (  # hyperparameters that dqn.py is given as qt_opt.py has them
+    *("learning_rate", "gamma", "tau", "target_network_frequency", "batch_size", "end_e", "exploration_fraction"),
+    *("train_frequency", "learning_starts"),
+)
+AS_QT_OPT = {name: getattr(qt_opt.Args, name) for name in SAME}
+PENDULUM = {"env_id": "Pendulum-v1", "total_timesteps": 6_000, "eval_frequency": 1_000}
+PUBLISHED = PENDULUM | {"total_timesteps": 20_000}
+PENDULUM_SETTINGS = {
+    "QT-Opt": ("qt_opt.py", PENDULUM),
+    "DQN, 11 torques": ("dqn.py", PENDULUM | AS_QT_OPT),
+    "DQN, 40,000 steps": ("dqn.py", PENDULUM | AS_QT_OPT | {"total_timesteps": 40_000}),
+    "SAC": (PEER, PUBLISHED | {"algorithm": "sac"}),
+    "TD3": (PEER, PUBLISHED | {"algorithm": "td3"}),
+    "TD3, early start": (PEER, PUBLISHED | {"algorithm": "td3", "learning_starts": 500}),
+}
+DRIFT_SETTINGS = {
+    "as it is": ("qt_opt.py", PENDULUM),
+    "Huber's loss": ("qt_opt.py", PENDULUM | {"loss": "huber"}),
+    "no lag": ("qt_opt.py", PENDULUM | {"target_lag": 1}),
+    "lag 1,000": ("qt_opt.py", PENDULUM | {"target_lag": 1_000}),
+    "batch 32": ("qt_opt.py", PENDULUM | {"batch_size": 32}),
+    "batch 256": ("qt_opt.py", PENDULUM | {"batch_size": 256}),
+}
+REACH = AS_QT_OPT | {"batch_size": 32, "total_timesteps": 10_000, "eval_frequency": 2_500, "eval_episodes": 100}
+REACHERS = {
+    "QT-Opt": ("qt_opt.py", f"{HERE}Reach-v0"),
+    "DQN, 5 x 5": ("dqn.py", f"{HERE}Reach5-v0"),
+    "DQN, 11 x 11": ("dqn.py", f"{HERE}Reach11-v0"),
+}
+TRIED = [{"learning_rate": rate, "gamma": gamma} for rate in (1e-3, 3e-3, 1e-2) for gamma in (0.9, 0.95, 0.98)]
+TUNED = {
+    "QT-Opt": {"learning_rate": 3e-3, "gamma": 0.9},
+    "DQN, 5 x 5": {"learning_rate": 3e-3, "gamma": 0.9},
+    "DQN, 11 x 11": {"learning_rate": 3e-3, "gamma": 0.9},
+}
+TUNING_SEEDS = range(1001, 1004)
+OTHERS_SETTINGS = {
+    "MountainCarContinuous-v0": {"total_timesteps": 30_000, "gamma": 0.99, "eval_frequency": 3_000},
+    "LunarLanderContinuous-v3": {"total_timesteps": 60_000, "gamma": 0.99, "learning_rate": 1e-3},
+    "InvertedDoublePendulum-v5": {"total_timesteps": 30_000, "gamma": 0.99, "learning_rate": 1e-3},
+}
+
+
+@dataclass
+class Args:
+    part: Literal["search", "pendulum", "drift", "tune", "reach", "others"]
+    """what to do"""
+    num_seeds: int = 20
+    """seeds, from 1 on; `tune` has seeds of its own"""
+    workers: int = 2
+    """runs at the same time, one core each"""
+    runs_dir: Path = Path("runs/claims")
+    """where the runs are kept"""
+    output: Path = DATA / "qt_opt"
+    """where table and figure are written"""
+
+
+def said(values: np.ndarray, digits: int = 1) -> str:
+    """Mean over seeds and its 95 % interval."""
+    mean, low, high = mean_and_interval(values)
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def versus(name: str, own: np.ndarray, other: str, theirs: np.ndarray, digits: int = 1) -> bool:
+    """Prints the mean difference of two settings, paired by seed, and returns whether the first one is above."""
+    _, low, high = mean_and_interval(own - theirs)
+    verdict = f"{name} is above" if low > 0 else f"{name} is below" if high < 0 else "no evidence of a difference"
+    print(f"{name} minus {other}, paired by seed: {said(own - theirs, digits)}; {verdict}")
+    return bool(low > 0)
+
+
+def save(figure, panels, args: Args, name: str) -> None:
+    for axes in np.ravel(panels):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    args.output.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.output / f"qt_opt_{name}.png", dpi=110)
+
+
+# The search
+
+
+class Peaks:
+    """Q of B states, in each of which it has `peaks` peaks; its maximum is 1. A QNetwork to qt_opt.cem."""
+
+    def __init__(self, states: int, dimensions: int, generator: torch.Generator, peaks: int = 5):
+        self.places = torch.rand(states, 1, peaks, dimensions, generator=generator) * 2 - 1
+        self.heights = 0.5 + 0.5 * torch.rand(states, 1, peaks, generator=generator)
+        self.heights[:, :, 0] = 1.0
+        self.width = 0.3 * dimensions**0.5  # so that distances in units of it are alike in all dimensions
+
+    def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(B, n, dimensions) -> (B, n); obs is not looked at."""
+        distance = (action.unsqueeze(2) - self.places).norm(dim=3) / self.width  # (B, n, peaks)
+        return (self.heights * torch.exp(-(distance**2) / 2)).amax(dim=2)
+
+
+def search_error(dimensions: int, rounds: int, samples: int, seed: int, states: int = 100) -> float:
+    """The mean of 1 - Q(a*)."""
+    generator = torch.Generator().manual_seed(seed)
+    q = Peaks(states, dimensions, generator)
+    noise = torch.randn(rounds, states, samples, dimensions, generator=generator)
+    found = qt_opt.cem(q, torch.zeros(states, 1), noise, max(1, round(samples / 10)))  # (states, dimensions)
+    return 1 - q(None, found.unsqueeze(1)).mean().item()
+
+
+def search(args: Args) -> None:
+    seeds = range(1, args.num_seeds + 1)
+    errors = {
+        (n, *budget): np.array([search_error(n, *budget, seed) for seed in seeds])
+        for n, budget in product(DIMENSIONS, BUDGETS)
+    }
+    rows = []
+    print(f"error of the maximum in %, mean and 95 % interval over {args.num_seeds} seeds of 100 Qs")
+    for (n, rounds, samples), own in errors.items():
+        print(f"  {n} dimensions, {rounds} x {samples}: {said(100 * own, 2)}")
+        mean, low, high = mean_and_interval(own)
+        row = {"dimensions": n, "rounds": rounds, "samples": samples, "error": round(mean, 5)}
+        rows.append(row | {"low": round(low, 5), "high": round(high, 5)})
+    write_table(rows, args.output / "qt_opt_search.csv")
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for budget in BUDGETS:
+        own = np.stack([100 * errors[n, *budget] for n in DIMENSIONS], axis=1)  # (seeds, dimensions)
+        draw_mean(axes, DIMENSIONS, own, label=f"{budget[0]} x {budget[1]}", marker="o")
+    axes.set(xscale="log", yscale="log", xlabel="dimensions of the action", ylabel="error of the maximum, %")
+    axes.set_xticks(DIMENSIONS, DIMENSIONS)
+    axes.set_title("CEM: rounds x samples")
+    save(figure, axes, args, "search")
+
+    for n in DIMENSIONS:
+        versus("error of 1 x 128", 100 * errors[n, 1, 128], f"2 x 64 in {n} dimensions, in %", 100 * errors[n, 2, 64])
+    found = mean_and_interval(errors[1, 2, 64])[2] < 0.01
+    print(f"{'reproduces' if found else 'does NOT reproduce'}: 2 x 64 finds the maximum of one dimension within 1 %")
+    growing = all(errors[n, 2, 64].mean() < errors[2 * n, 2, 64].mean() for n in DIMENSIONS[:-1])
+    print(f"{'reproduces' if growing else 'does NOT reproduce'}: the error grows with every doubling of the dimensions")
+
+
+# Runs
+
+
+def training_seconds(scalars: dict[str, list[tuple]]) -> np.ndarray:
+    """Seconds of training at every evaluation, without those of evaluations. Scripts log charts/SPS just before one."""
+    charts = {step: (step / sps, clock) for step, sps, clock in scalars["charts/SPS"]}
+    found, evaluating = [], 0.0
+    for step, _, clock in scalars["eval/episodic_return"]:
+        seconds, before = charts[step]
+        found.append(seconds - evaluating)
+        evaluating += clock - before
+    return np.array(found)
+
+
+def curves(settings: dict[str, tuple[str, dict]], seeds, args: Args) -> dict[str, tuple[list, np.ndarray, np.ndarray]]:
+    """Steps (K,), greedy returns (seeds, K) and seconds of training (seeds, K) at the evaluations of each setting."""
+    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
+    found = {}
+    for name in settings:
+        scalars = [read_scalars(runs[name][seed][0]) for seed in seeds]
+        found[name] = *series(scalars, "eval/episodic_return"), np.array([training_seconds(one) for one in scalars])
+    return found
+
+
+def draw_curves(axes, found: dict[str, tuple], title: str, ylabel: str) -> None:
+    for name, (steps, returns, _) in found.items():
+        draw_mean(axes, steps, returns, label=name)
+    axes.set(title=title, xlabel="environment steps", ylabel=ylabel)
+
+
+def at_seconds(returns: np.ndarray, seconds: np.ndarray, limit: float) -> np.ndarray:
+    """Each run's (seeds,) return at its last evaluation that was reached within `limit` seconds, or at its first."""
+    last = np.maximum((seconds <= limit).sum(axis=1) - 1, 0)
+    return returns[np.arange(len(returns)), last]
+
+
+def pendulum(args: Args) -> None:
+    seeds = range(1, args.num_seeds + 1)
+    found = curves(PENDULUM_SETTINGS, seeds, args)
+    limit = found["QT-Opt"][2][:, -1].mean()
+    print(f"QT-Opt makes {PENDULUM['total_timesteps']:,} steps in {limit:.0f} seconds; greedy return, 95 % interval")
+    rows, readings = [], {}
+    for name, (steps, returns, seconds) in found.items():
+        own = {
+            "at 6,000 steps": returns[:, steps.index(PENDULUM["total_timesteps"])],
+            "at equal seconds": at_seconds(returns, seconds, limit),
+            "at the end": returns[:, -1],
+        }
+        readings[name] = own
+        print(f"  {name}, of {steps[-1]:,} steps in {seconds[:, -1].mean():.0f} s: ", end="")
+        print("; ".join(f"{when} {said(values)}" for when, values in own.items()))
+        for i, seed in enumerate(seeds):
+            row = {"setting": name, "seed": seed, "seconds": round(seconds[i, -1], 1)}
+            rows.append(row | {when.replace(" ", "_"): round(values[i], 1) for when, values in own.items()})
+    write_table(rows, args.output / "qt_opt_pendulum.csv")
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
+    draw_curves(left, found, "Pendulum-v1", "greedy return")
+    for name, (_, returns, seconds) in found.items():
+        draw_mean(right, seconds.mean(axis=0), returns, label=name)
+    right.axvline(limit, color="grey", linewidth=0.8)
+    right.set(xlabel="seconds of training", title="the same over seconds")
+    save(figure, (left, right), args, "pendulum")
+
+    final = readings["QT-Opt"]["at the end"]
+    good = int((final >= -200).sum())
+    holds = final.mean() >= -170 and good >= 0.85 * len(final)
+    print(f"QT-Opt: mean {said(final)}, {good} of {len(final)} seeds at -200 or more: ", end="")
+    print("the claim holds" if holds else "the claim does NOT hold")
+    for name, when in product(readings, ("at 6,000 steps", "at equal seconds")):
+        if name != "QT-Opt":
+            versus("QT-Opt", final, f"{name} {when}", readings[name][when])
+
+
+def drift(args: Args) -> None:
+    seeds = range(1, args.num_seeds + 1)
+    found = curves(DRIFT_SETTINGS, seeds, args)
+    rows = []
+    for name, (_, returns, _) in found.items():
+        good = int((returns[:, -1] >= -200).sum())
+        print(f"{name}: {said(returns[:, -1])}, {good} of {args.num_seeds} seeds at -200 or more")
+        for seed, value in zip(seeds, returns[:, -1], strict=True):
+            rows.append({"setting": name, "seed": seed, "final_return": round(value, 1)})
+    write_table(rows, args.output / "qt_opt_drift.csv")
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    draw_curves(axes, found, "Pendulum-v1: one hyperparameter at a time", "greedy return")
+    save(figure, axes, args, "drift")
+    for name, (_, returns, _) in found.items():
+        if name != "as it is":
+            versus("as it is", found["as it is"][1][:, -1], name, returns[:, -1])
+
+
+def tune(args: Args) -> None:
+    settings = {}
+    for (name, (script, env_id)), tried in product(REACHERS.items(), TRIED):
+        label = ", ".join(f"{flag} {value:g}" for flag, value in tried.items())
+        settings[f"{name}: {label}"] = script, REACH | {"env_id": env_id} | tried
+    found = curves(settings, TUNING_SEEDS, args)
+    for name in REACHERS:
+        success = {label: own[1][:, -1].mean() for label, own in found.items() if label.startswith(f"{name}: ")}
+        for label, mean in success.items():
+            print(f"{label}: success {mean:.3f}")
+        print(f"best: {max(success, key=success.get)}")
+
+
+def reach(args: Args) -> None:
+    seeds = range(1, args.num_seeds + 1)
+    settings = {name: (script, REACH | {"env_id": env} | TUNED[name]) for name, (script, env) in REACHERS.items()}
+    found = curves(settings, seeds, args)
+    success = {name: returns[:, -1] for name, (_, returns, _) in found.items()}  # a return is 1 or 0
+    rows = []
+    for name, own in success.items():
+        print(f"{name}: success {said(own, 3)}")
+        rows += [
+            {"setting": name, "seed": seed, "success": round(one, 3)} for seed, one in zip(seeds, own, strict=True)
+        ]
+    write_table(rows, args.output / "qt_opt_reach.csv")
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    draw_curves(axes, found, "A sparse reach with two joints", "success")
+    axes.set_ylim(0, 1)
+    save(figure, axes, args, "reach")
+    above = [
+        versus("QT-Opt", success["QT-Opt"], name, own, digits=3) for name, own in success.items() if name != "QT-Opt"
+    ]
+    holds = success["QT-Opt"].mean() >= 0.85 and all(above)
+    print(f"success of at least 0.85 and above both grids: {'the claim holds' if holds else 'the claim does NOT hold'}")
+
+
+def others(args: Args) -> None:
+    seeds = range(1, args.num_seeds + 1)
+    settings = {name: ("qt_opt.py", {"env_id": name} | flags) for name, flags in OTHERS_SETTINGS.items()}
+    for name, package in (("LunarLanderContinuous-v3", "Box2D"), ("InvertedDoublePendulum-v5", "mujoco")):
+        if not importlib.util.find_spec(package):
+            print(f"{name} is left out: {package} is missing (pip install gymnasium[{package.lower()}])")
+            del settings[name]
+    found = curves(settings, seeds, args)
+    rows = []
+    figure, panels = plt.subplots(1, len(found), figsize=(5 * len(found), 4), layout="constrained", squeeze=False)
+    for axes, (name, (steps, returns, _)) in zip(panels[0], found.items(), strict=True):
+        draw_curves(axes, {"QT-Opt": (steps, returns, None)}, name, "greedy return")
+        gained = returns[:, -1] - returns[:, 0]
+        learns = mean_and_interval(gained)[1] > 0
+        print(
+            f"{name}, {steps[-1]:,} steps: {said(returns[:, -1])}, best of a seed {returns[:, -1].max():.1f}; ", end=""
+        )
+        verdict = "it learns" if learns else "no evidence that it learns"
+        print(f"since the first evaluation, at step {steps[0]:,}, gained {said(gained)}: {verdict}")
+        for seed, own in zip(seeds, returns, strict=True):
+            rows.append({"env_id": name, "seed": seed, "first": round(own[0], 1), "final": round(own[-1], 1)})
+    write_table(rows, args.output / "qt_opt_others.csv")
+    save(figure, panels, args, "others")
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    torch.set_num_threads(1)
+    parts: dict[str, Callable] = {"search": search, "pendulum": pendulum, "drift": drift}
+    parts |= {"tune": tune, "reach": reach, "others": others}
+    parts[args.part](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,509 @@
+"""What QT-Opt adds, on numbers to follow on paper (known bugs 58 to 63, and those of targets in its own terms)."""
+
+import math
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import Counter, scalars, train
+from gymnasium.spaces import Box, Discrete
+
+import qt_opt
+
+
+class Target(gym.Env):
+    """One step: the reward is 1 less the squared distance of the action from (s, -s), in units of half the bounds.
+
+    It remembers the actions that it was given, and refuses what is not in its action space.
+    """
+
+    observation_space = Box(-1, 1, (1,))
+    received: list = []  # noqa: RUF012
+
+    def __init__(self, low=(-1, -1), high=(1, 1)):
+        self.action_space = Box(np.float32(low), np.float32(high))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.obs = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.obs, {}
+
+    def step(self, action):
+        assert action.dtype == np.float32 and action in self.action_space, f"{action!r}"
+        Target.received.append(action.copy())
+        low, high = self.action_space.low, self.action_space.high
+        distance = (action - (low + high) / 2) / ((high - low) / 2) - [self.obs[0], -self.obs[0]]
+        return self.obs, 1 - float(np.square(distance).sum()), True, False, {}
+
+
+class ContinuousCounter(Counter):
+    action_space = Box(-1, 1, (2,))
+
+
+gym.register("Target-v0", Target, disable_env_checker=True)
+gym.register("ContinuousCounter-v0", ContinuousCounter, disable_env_checker=True)
+
+
+@pytest.fixture
+def small(small):
+    """The arguments of a run of 400 steps and 50 updates that takes a fifth of a second."""
+    return partial(small, qt_opt, env_id="Target-v0", cem_samples=16, cem_elites=4)
+
+
+class Noise:
+    """Stands for a generator: standard_normal returns the rounds given here, (rounds, N, action_dim)."""
+
+    def __init__(self, rounds):
+        self.rounds = iter(rounds)
+
+    def standard_normal(self, size, dtype):
+        z = next(self.rounds)
+        assert z.shape == size
+        return z.astype(dtype)
+
+
+def search(q, noise, num_elites, way):
+    """The found action, (action_dim,), by the search in torch or in NumPy, on Q(s, a) = q(a) of one state.
+
+    q takes (..., action_dim) and returns (...); noise is (rounds, N, action_dim).
+    """
+    noise = np.asarray(noise, np.float32)
+    if way == "torch":
+        found = qt_opt.cem(lambda obs, a: q(a), torch.zeros(1, 1), torch.from_numpy(noise).unsqueeze(1), num_elites)
+        assert found.shape == (1, noise.shape[2])
+        return found[0].numpy()
+    values = []
+
+    def watched(action):
+        values.append(q(action))
+        return values[-1]
+
+    args = qt_opt.Args(cem_iterations=len(noise), cem_samples=noise.shape[1], cem_elites=num_elites)
+    found, value = qt_opt.cem_numpy(watched, noise.shape[2], Noise(noise), args)
+    assert value == np.max(values)
+    return found
+
+
+both = pytest.mark.parametrize("way", ["torch", "numpy"])
+
+
+# The search
+
+
+@both
+def test_search_by_hand(way):
+    """Q(a) = -(a - 0.34)². Samples -1, 0, 0.5 and 2, which becomes 1. The two best, 0 and 0.5, have the mean 0.25 and
+    the deviation 0.25, so that 0, 1, -1 and 0.4 become 0.25, 0.5, 0 and 0.35, the best of all eight."""
+    seen = []
+
+    def q(a):
+        seen.append(np.asarray(a).flatten().tolist())
+        return -((a[..., 0] - 0.34) ** 2)
+
+    noise = [[[-1], [0], [0.5], [2]], [[0], [1], [-1], [0.4]]]
+    assert search(q, noise, 2, way) == pytest.approx([0.35])
+    assert seen[0] == [-1, 0, 0.5, 1] and seen[1] == pytest.approx([0.25, 0.5, 0, 0.35])
+
+
+@both
+def test_search_fits_every_dimension_by_itself(way):
+    """Elites (0.2, -0.4) and (0.6, 0.4): means 0.4 and 0, deviations 0.2 and 0.4; so (1, -1) becomes (0.6, -0.4)."""
+    seen = []
+    noise = [[[0.2, -0.4], [0.6, 0.4], [-1, 0], [-0.9, 1]], [[1, -1], [0, 0], [-1, 0.5], [0, 1]]]
+    search(lambda a: (seen.append(np.asarray(a).reshape(-1, 2)), a[..., 0])[1], noise, 2, way)
+    assert seen[1] == pytest.approx(np.array([[0.6, -0.4], [0.4, 0], [0.2, 0.2], [0.4, 0.4]]))
+
+
+@both
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_search_makes_every_round(way, rounds):
+    """So many calls of Q, and what the last one finds counts too: its noise alone leads up to 0.9."""
+    calls = []
+    noise = np.zeros((rounds, 4, 1))
+    noise[:, :, 0] = [-0.1, 0.1, 0.0, 0.0]
+    noise[-1, 0] = 1e3 if rounds > 1 else 0.9
+    found = search(lambda a: (calls.append(a.shape[-2]), a[..., 0])[1], noise, 2, way)
+    assert calls == [4] * rounds
+    assert found == pytest.approx([0.9 if rounds == 1 else 1.0])
+
+
+@both
+def test_best_sample_of_an_earlier_round_is_kept(way):
+    """The second round, around 0.5 with a deviation of 0, has nothing better than 0.9 of the first to offer: of its
+    elites 0.1 and 0.9 it draws the mean alone."""
+    assert search(lambda a: a[..., 0], [[[0.1], [0.9], [-1], [-0.5]], [[0]] * 4], 2, way) == pytest.approx([0.9])
+
+
+@both
+@pytest.mark.parametrize("sign", [1, -1])
+def test_search_stays_within_the_bounds(way, sign):
+    """A Q that grows without end: the bound itself in every dimension, and no sample beyond."""
+    seen = []
+    noise = np.random.default_rng(0).standard_normal((3, 32, 2)) * 2
+    found = search(lambda a: (seen.append(abs(a).max()), sign * a.sum(-1))[1], noise, 4, way)
+    assert found.tolist() == [sign, sign] and max(seen) == 1
+
+
+@both
+def test_first_round_reaches_the_whole_of_the_bounds(way):
+    """A standard deviation of 1, half of the distance between the bounds: 16 % of the samples lie on each bound."""
+    seen = []
+    noise = np.random.default_rng(0).standard_normal((1, 10_000, 1))
+    search(lambda a: (seen.append(np.asarray(a).flatten()), a[..., 0])[1], noise, 6, way)
+    assert np.mean(seen[0] == 1) == pytest.approx(0.159, abs=0.01)
+    assert np.mean(seen[0] == -1) == pytest.approx(0.159, abs=0.01)
+
+
+@both
+def test_between_two_peaks_the_search_takes_one_of_them(way):
+    """Q = |a| up to 0.5: elites of both peaks have their mean in the valley. A single round, so no second look."""
+    noise = [[[-0.5], [0.5], [0.1], [-0.1]]]
+    assert abs(search(lambda a: abs(a[..., 0]), noise, 2, way)) == pytest.approx([0.5])
+    rng, two_peaks = np.random.default_rng(0), lambda a: -((abs(a[..., 0]) - 0.5) ** 2)
+    for _ in range(20):
+        assert abs(search(two_peaks, rng.standard_normal((2, 64, 1)), 6, way)) == pytest.approx([0.5], abs=0.1)
+
+
+@both
+def test_one_elite_has_no_spread(way):
+    """The second round is all at the elite 0.2, with a deviation of 0 and not of NaN."""
+    seen = []
+    found = search(
+        lambda a: (seen.append(np.asarray(a).flatten()), a[..., 0])[1], [[[-0.5], [0.2]], [[5], [-5]]], 1, way
+    )
+    assert found == pytest.approx([0.2]) and seen[1] == pytest.approx([0.2, 0.2])
+
+
+def test_one_elite_learns(small):
+    losses = scalars(train(small(cem_elites=1)))["losses/td_loss"]
+    assert all(math.isfinite(value) for _, value in losses)
+
+
+def test_search_of_a_batch_is_that_of_its_rows():
+    """Each state has elites of its own: under the same noise a row alone finds the same action."""
+    torch.manual_seed(0)
+    obs, noise = torch.rand(5, 2) * 2 - 1, torch.randn(3, 5, 64, 2)
+
+    def q(obs, action):  # its maximum is at a = s
+        return -(action - obs.unsqueeze(1)).square().sum(dim=2)
+
+    together = qt_opt.cem(q, obs, noise, 6)
+    alone = torch.cat([qt_opt.cem(q, obs[i : i + 1], noise[:, i : i + 1], 6) for i in range(5)])
+    assert torch.equal(together, alone) and torch.allclose(together, obs, atol=0.1)
+
+
+def test_search_in_numpy_is_the_search_in_torch():
+    torch.manual_seed(0)
+    args = qt_opt.Args(hidden_sizes=(16, 8), cem_iterations=3, cem_samples=32, cem_elites=5)
+    network, rng = qt_opt.QNetwork(3, 2, args), np.random.default_rng(0)
+    for _ in range(20):
+        obs, noise = rng.standard_normal(3, np.float32), rng.standard_normal((3, 32, 2), np.float32)
+        one = qt_opt.cem(network, torch.from_numpy(obs)[None], torch.from_numpy(noise)[:, None], 5)[0]
+        two, value = qt_opt.cem_numpy(network.as_numpy_function()(obs), 2, Noise(noise), args)
+        assert two == pytest.approx(one.numpy(), abs=1e-4) and two.dtype == np.float32
+        assert value == pytest.approx(network(torch.from_numpy(obs)[None], one[None, None]).item(), abs=1e-4)
+
+
+def test_search_has_no_gradient():
+    network = qt_opt.QNetwork(3, 2, qt_opt.Args())
+    assert qt_opt.cem(network, torch.zeros(1, 3), torch.randn(2, 1, 64, 2), 6).requires_grad is False
+
+
+# The network
+
+
+def test_network_is_one_layer_of_state_and_action_side_by_side():
+    """Two units: relu(2 s + 3 a_0 - a_1 + 1) and relu(-s + a_0 + 2 a_1); Q = first - 2 second + 0.5."""
+    network = qt_opt.QNetwork(1, 2, qt_opt.Args(hidden_sizes=(2,)))
+    state = {
+        "from_obs.weight": [[2.0], [-1.0]],
+        "from_obs.bias": [1.0, 0.0],
+        "from_action.weight": [[3.0, -1.0], [1.0, 2.0]],
+        "layers.1.weight": [[1.0, -2.0]],
+        "layers.1.bias": [0.5],
+    }
+    network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+    obs = torch.tensor([[1.0], [-1.0]])
+    action = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 1.0], [0.0, 0.0]]])
+    # s = 1: relu(2 + 3 + 1) = 6 and relu(-1 + 1) = 0; relu(2 - 1 + 1) = 2 and relu(-1 + 2) = 1.
+    # s = -1: relu(-2 - 3 - 1 + 1) = 0 and relu(1 - 1 + 2) = 2; relu(-2 + 1) = 0 and relu(1) = 1.
+    assert network(obs, action).tolist() == [[6 + 0.5, 2 - 2 * 1 + 0.5], [-2 * 2 + 0.5, -2 * 1 + 0.5]]
+
+
+@pytest.mark.parametrize("hidden_sizes", [(), (7,), (32, 16)])
+def test_numpy_network_is_the_torch_network(hidden_sizes):
+    torch.manual_seed(0)
+    network = qt_opt.QNetwork(4, 2, qt_opt.Args(hidden_sizes=hidden_sizes))
+    q_values = network.as_numpy_function()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
+    for _ in range(3):
+        obs, action = torch.randn(4), torch.randn(5, 2)
+        q = network(obs.unsqueeze(0), action.unsqueeze(0))  # (1, 5)
+        assert q_values(obs.numpy())(action.numpy()) == pytest.approx(q[0].detach().numpy(), abs=1e-5)
+        optimizer.zero_grad()
+        q.square().sum().backward()
+        optimizer.step()  # the NumPy side must follow it
+
+
+# Targets
+
+
+class Peak(torch.nn.Module):
+    """Q(s, a) = height - (a - place * s)² for one number a and one number s."""
+
+    def __init__(self, height, place):
+        super().__init__()
+        self.height = torch.nn.Parameter(torch.tensor(height))
+        self.place = place
+
+    def forward(self, obs, action):
+        return self.height - (action[..., 0] - self.place * obs) ** 2  # (B, n) - (B, 1)
+
+
+def batch_of_one(action=0.5, terminated=False):
+    rows = ([[0.0]], [[action]], [1.0], [[1.0]], [terminated])
+    return qt_opt.Batch(*map(torch.tensor, rows))
+
+
+def test_target_by_hand():
+    next_q, lagged = torch.tensor([4.0, -3.0, 1.0]), torch.tensor([6.0, -5.0, 1.0])
+    y = qt_opt.td_target(next_q, lagged, torch.tensor([1.0, 10.0, 0.0]), torch.zeros(3, dtype=torch.bool), gamma=0.5)
+    assert y.tolist() == [1 + 0.5 * 4, 10 + 0.5 * -5, 0.5]
+
+
+def test_target_of_a_terminal_state_is_the_reward():
+    nan = torch.tensor([float("nan")])
+    assert qt_opt.td_target(nan, nan, torch.tensor([3.0]), torch.tensor([True]), gamma=0.5).tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("lagged_height", "y"),
+    [
+        (10.0, 1 + 0.5 * 5.0),  # at a* = 0.5 Q_1 is 5 and Q_2 10 - (0.5 + 0.5)² = 9, so Q_1 counts
+        (2.0, 1 + 0.5 * (2.0 - 1.0)),  # Q_2 is 2 - 1 there, although 2 at its own peak
+    ],
+)
+def test_action_of_the_target_is_searched_on_the_average_and_valued_by_both(lagged_height, y):
+    """At s' = 1 the average has its peak at 0.5, the lagged network at -0.5, the online one at 0; at s = 0 all at 0."""
+    torch.manual_seed(0)
+    online, target, lagged = Peak(3.0, 0.0), Peak(5.0, 0.5), Peak(lagged_height, -0.5)
+    args = qt_opt.Args(gamma=0.5, cem_iterations=4)
+    loss, q_taken = qt_opt.backpropagate(online, target, lagged, batch_of_one(), args)
+    assert q_taken.tolist() == [3 - 0.5**2]
+    assert loss.item() == pytest.approx((3 - 0.5**2 - y) ** 2, abs=0.05)
+    assert online.height.grad.item() == pytest.approx(2 * (3 - 0.5**2 - y), abs=0.05)
+    assert target.height.grad is None and lagged.height.grad is None
+    perturbed = Peak(3.0, 0.0)
+    perturbed.forward = lambda obs, action: online(obs, action) + 100 * obs[:, :1]  # other values at s' = 1 alone
+    torch.manual_seed(0)
+    assert qt_opt.backpropagate(perturbed, target, lagged, batch_of_one(), args)[0].item() == pytest.approx(
+        loss.item(), abs=1e-5
+    )
+
+
+def test_no_gradient_through_the_target(spy):
+    targets = spy("td_target", qt_opt)
+    network = Peak(3.0, 0.0)
+    qt_opt.backpropagate(network, network, network, batch_of_one(action=0.0), qt_opt.Args(gamma=0.5))
+    assert targets[0][1].requires_grad is False
+    assert network.height.grad.item() == pytest.approx(2 * (3 - (1 + 0.5 * 3)), abs=0.01)
+
+
+def test_lagged_network_is_the_average_as_it_was(small, monkeypatch):
+    """At every update it equals the average after the last step that 50 divides, and never the online network."""
+    online, average, lagged, backpropagate = {}, {}, {}, qt_opt.backpropagate
+
+    def flat(network):
+        return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+    def watched(q_network, target_network, lagged_network, *rest):
+        step = 200 + len(online) + 1
+        online[step], average[step], lagged[step] = map(flat, (q_network, target_network, lagged_network))
+        return backpropagate(q_network, target_network, lagged_network, *rest)
+
+    monkeypatch.setattr(qt_opt, "backpropagate", watched)
+    train(small(train_frequency=1, target_network_frequency=1, tau=0.1, target_lag=50))
+    assert list(lagged) == list(range(201, 401))
+    for step, parameters in lagged.items():
+        copied = (step - 1) // 50 * 50  # the last step before this update that 50 divides
+        assert torch.equal(parameters, average[copied + 1])  # what the average was when that step had ended
+        assert step < 202 or not torch.equal(parameters, online[step])
+    assert len(torch.stack(list(lagged.values())).unique(dim=0)) == 4
+
+
+def test_networks_share_no_storage(small, spy):
+    updates = spy("backpropagate", qt_opt)
+    train(small(target_lag=10_000, target_network_frequency=10_000))
+    (q_network, target_network, lagged_network, *_), _ = updates[-1]
+    torch.manual_seed(1)
+    first = qt_opt.QNetwork(1, 2, small()).state_dict()
+    for name, weight in q_network.state_dict().items():
+        assert torch.equal(target_network.state_dict()[name], first[name]) and not torch.equal(weight, first[name])
+        assert torch.equal(lagged_network.state_dict()[name], first[name])
+        assert lagged_network.state_dict()[name].data_ptr() != target_network.state_dict()[name].data_ptr()
+
+
+# Actions and their bounds
+
+
+@pytest.mark.parametrize(("low", "high"), [((-2, 0), (2, 10)), ((-1, -1), (1, 1)), ((0.1, -0.3), (0.7, 1e-3))])
+def test_stored_action_is_what_the_environment_received(small, spy, monkeypatch, low, high):
+    """-1 is the lower bound, 1 the upper one, in training and in evaluation; Target refuses anything beyond."""
+    monkeypatch.setattr(Target, "received", [])
+    gym.register("Bounds-v0", Target, kwargs={"low": low, "high": high}, disable_env_checker=True)
+    buffers = spy("ReplayBuffer", qt_opt)
+    train(small(env_id="Bounds-v0", eval_frequency=400))
+    stored, received = buffers[0][1].action[:400], np.stack(Target.received)
+    assert len(received) == 400 + 2 and stored.shape == (400, 2) and stored.dtype == np.float32
+    expected = np.array(low) + (stored + 1) / 2 * np.subtract(high, low)
+    assert received[:400] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert abs(stored).max() <= 1 and len(np.unique(stored)) > 300
+
+
+def test_bounds_are_reached_exactly():
+    gym.register("Bounds-v0", Target, kwargs={"low": (0.1, -0.3), "high": (0.7, 1e-3)}, disable_env_checker=True)
+    env = qt_opt.make_env(qt_opt.Args(env_id="Bounds-v0"))
+    env.reset(seed=0)
+    for a, expected in ((1, (0.7, 1e-3)), (-1, (0.1, -0.3)), (0, (0.4, -0.1495))):
+        env.step(np.full(2, a, np.float32))
+        assert Target.received[-1] == pytest.approx(np.float32(expected), rel=1e-6 if a == 0 else 0, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("space", "action_dim"),
+    [
+        (Box(-2, 3, (2, 3)), 6),
+        (Box(0, 1, ()), 1),
+        (Box(-1, 1, (3,), np.float64), 3),
+        (Box(-1, 1, (1,), np.float16), 1),
+    ],
+)
+def test_shapes_and_types_of_actions(small, spy, space, action_dim):
+    class Any(Target):
+        def __init__(self):
+            self.action_space = space
+
+        def step(self, action):
+            assert action in self.action_space and action.dtype == space.dtype and action.shape == space.shape
+            return self.obs, 1.0, True, False, {}
+
+    gym.register("Any-v0", Any, disable_env_checker=True)
+    buffers = spy("ReplayBuffer", qt_opt)
+    train(small(env_id="Any-v0"))
+    assert buffers[0][1].action.shape == (100_000, action_dim)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [Discrete(3), Box(-np.inf, np.inf, (2,)), Box(np.float32([0, 0]), np.float32([1, np.inf])), Box(0, 9, (1,), int)],
+)
+def test_actions_that_cannot_be_searched_are_refused_in_a_sentence(call_main, tmp_path, space):
+    class Other(Target):
+        def __init__(self):
+            self.action_space = space
+
+    gym.register("Other-v0", Other, disable_env_checker=True)
+    code, out, err = call_main(qt_opt, "--env-id Other-v0")
+    assert (
+        code == 2
+        and out == ""
+        and err.count("\n") == 1
+        and err.startswith("error: cannot make Other-v0: its actions are ")
+    )
+    assert "dqn.py" in err and "finite" in err
+    assert not list(tmp_path.iterdir()), "no run folder"
+
+
+def test_discrete_actions_of_a_known_environment(call_main):
+    code, _, err = call_main(qt_opt, "--env-id CartPole-v1")
+    assert code == 2 and "cannot make CartPole-v1: its actions are Discrete(2)" in err and "dqn.py" in err
+
+
+def test_more_elites_than_samples(call_main, tmp_path):
+    code, _, err = call_main(qt_opt, "--cem-samples 5 --cem-elites 6")
+    assert code == 2 and err == "error: --cem-elites must be between 1 and 5, not 6\n"
+    assert not list(tmp_path.iterdir())
+
+
+# Whole runs
+
+
+def test_epsilon_decides_between_chance_and_greed(small, spy, monkeypatch):
+    """Q = a_0 - a_1: greedy is (1, -1), found by 64 samples in nearly every search, and chance is anything."""
+
+    def as_numpy_function(self):
+        return lambda obs: lambda a: a[:, 0] - a[:, 1]
+
+    monkeypatch.setattr(qt_opt.QNetwork, "as_numpy_function", as_numpy_function)
+    buffers = spy("ReplayBuffer", qt_opt)
+    train(small(start_e=0.0, end_e=0.0, cem_samples=64))
+    greedy = buffers[0][1].action[:400]
+    assert greedy.mean(axis=0) == pytest.approx([1, -1], abs=0.02)
+    train(small(start_e=1.0, end_e=1.0))
+    chance = buffers[1][1].action[:400]  # uniform: mean 0 and variance (1 - -1)² / 12, with 800 numbers
+    assert chance.mean() == pytest.approx(0, abs=0.1) and chance.var() == pytest.approx(4 / 12, abs=0.04)
+
+
+def test_evaluations_do_not_change_training(small):
+    """Their search draws from a generator of their own: the weights are equal to the bit."""
+    runs = [train(small(save_model=True, eval_frequency=n, eval_episodes=m)) for n, m in ((25, 3), (400, 1))]
+    often, seldom = (torch.load(run_dir / "model.pt", weights_only=True) for run_dir in runs)
+    assert all(torch.equal(often[name], seldom[name]) for name in often)
+    often, seldom = map(scalars, runs)
+    assert len(often["eval/episodic_return"]) == 16 and often["losses/td_loss"] == seldom["losses/td_loss"]
+
+
+def test_evaluation_repeats_itself(small):
+    args = small(eval_episodes=3)
+    q_values = qt_opt.QNetwork(1, 2, args).as_numpy_function()
+    assert qt_opt.evaluate(args, q_values) == qt_opt.evaluate(args, q_values)
+    assert qt_opt.evaluate(args, q_values)[1] != qt_opt.evaluate(small(eval_episodes=3, seed=2), q_values)[1]
+
+
+def test_predicted_and_realised_value(small):
+    """The numbers of test_runs.py: rewards 1 to 5, γ = 1/2; one episode terminates, one is truncated where Q is 8."""
+    args = small(env_id="ContinuousCounter-v0", gamma=0.5, eval_episodes=2)
+    returns, metrics = qt_opt.evaluate(
+        args, lambda obs: lambda a: np.full(len(a), 8.0 if obs[0] % 1000 == 5 else obs[0])
+    )
+    assert returns == [15.0, 15.0]
+    assert metrics["eval/q_predicted"] == pytest.approx((0 + 1 + 2 + 3 + 4 + 1000 + 1001 + 1002) / 8)
+    terminated, truncated = [5, 6.5, 6.25, 5.125, 3.5625], [7.25, 5.625, 3.8125]
+    assert metrics["eval/q_realised"] == pytest.approx(sum(terminated + truncated) / 8)
+
+
+def test_truncation_bootstraps(small, spy):
+    """Counter's odd episodes are truncated: their last step is stored with a future, next_obs its own last one."""
+    buffers = spy("ReplayBuffer", qt_opt)
+    train(small(env_id="ContinuousCounter-v0", total_timesteps=210))
+    buffer = buffers[0][1]
+    last_steps = buffer.obs[:, 0] % 1000 == 4
+    truncated = last_steps & (buffer.obs[:, 0] // 1000 % 2 == 1)
+    assert truncated.sum() >= 20 and not buffer.terminated[truncated].any()
+    assert buffer.terminated[last_steps & ~truncated].all()
+    assert (buffer.next_obs[last_steps] == buffer.obs[last_steps] + 1).all()
+
+
+def test_learns_a_target_that_depends_on_the_state(small):
+    """The best action is (s, -s), worth 1; an action at random is worth 1 - 4/3 on average."""
+    flags = {"total_timesteps": 1_200, "train_frequency": 1, "hidden_sizes": (32, 32)}
+    run_dir = train(small(**flags, tau=0.01, target_network_frequency=1, eval_frequency=1_200, eval_episodes=50))
+    assert scalars(run_dir)["eval/episodic_return"][-1][1] > 0.9
+
+
+def test_compiled_loss_is_near_the_eager_one():
+    """torch.compile has random numbers of its own, so that the search finds slightly other actions: with 400 samples
+    the targets, and with them the loss, differ by little."""
+    torch.manual_seed(0)
+    args = qt_opt.Args(hidden_sizes=(16,), cem_samples=400)
+    networks = [qt_opt.QNetwork(3, 1, args) for _ in range(3)]
+    obs, next_obs, action = torch.randn(64, 3), torch.randn(64, 3), torch.rand(64, 1)
+    batch = qt_opt.Batch(obs, action, torch.randn(64), next_obs, torch.rand(64) < 0.2)
+    found = [
+        [float(function(*networks, batch, args)[0]) for _ in range(2)]
+        for function in (qt_opt.backpropagate, qt_opt.compiled(qt_opt.backpropagate, cuda=False))
+    ]
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+    assert found[1][0] != found[1][1], "new noise at every call"
