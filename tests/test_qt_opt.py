@@ -493,17 +493,18 @@ def test_learns_a_target_that_depends_on_the_state(small):
     assert scalars(run_dir)["eval/episodic_return"][-1][1] > 0.9
 
 
-def test_compiled_loss_is_near_the_eager_one():
+@pytest.mark.parametrize("samples", [400, 2])
+def test_compiled_loss_is_near_the_eager_one(samples):
     """torch.compile has random numbers of its own, so that the search finds slightly other actions: with 400 samples
-    the targets, and with them the loss, differ by little."""
+    the targets, and with them the loss, hardly differ; with 2 they do, at every call."""
     torch.manual_seed(0)
-    args = qt_opt.Args(hidden_sizes=(16,), cem_samples=400)
+    args = qt_opt.Args(hidden_sizes=(16,), cem_samples=samples, cem_elites=1)
     networks = [qt_opt.QNetwork(3, 1, args) for _ in range(3)]
     obs, next_obs, action = torch.randn(64, 3), torch.randn(64, 3), torch.rand(64, 1)
     batch = qt_opt.Batch(obs, action, torch.randn(64), next_obs, torch.rand(64) < 0.2)
-    found = [
-        [float(function(*networks, batch, args)[0]) for _ in range(2)]
-        for function in (qt_opt.backpropagate, qt_opt.compiled(qt_opt.backpropagate, cuda=False))
-    ]
-    assert found[1] == pytest.approx(found[0], rel=1e-3)
-    assert found[1][0] != found[1][1], "new noise at every call"
+    functions = qt_opt.backpropagate, qt_opt.compiled(qt_opt.backpropagate, cuda=False)
+    found = [float(function(*networks, batch, args)[0]) for function in functions for _ in range(2)]
+    if samples == 2:
+        assert len(set(found)) == 4
+    else:
+        assert found == pytest.approx([found[0]] * 4, rel=1e-3)
