@@ -89,6 +89,7 @@ DRQN = {"sequence_length": (5, "losses/td_loss"), "burn_in": (4, "losses/td_loss
 QT_OPT = {
     **{name: row for name, row in DQN.items() if name not in ("action_bins", "env_id")},
     "env_id": ("MountainCarContinuous-v0", "folder"),
+    "env_kwargs": (("g=5.0",), "charts/episodic_return"),
     "target_lag": (50, "losses/td_loss"),
     "cem_iterations": (1, "losses/td_loss"),
     "cem_samples": (20, "losses/td_loss"),

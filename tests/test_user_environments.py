@@ -162,6 +162,7 @@ def test_a_call_leaves_torchs_threads_as_they_were(tmp_path, register, call_main
         return torch.get_num_threads(), (torch.tensor([1e-40]) * 1.0).item() > 0
 
     torch.set_num_threads(2)
+    torch.set_flush_denormal(False)
     try:
         train(small(dqn, tmp_path, env_id=register()))
         assert found() == (2, True)
@@ -174,6 +175,7 @@ def test_a_call_leaves_torchs_threads_as_they_were(tmp_path, register, call_main
 
 def test_a_call_of_dqn_atari_puts_torchs_threads_back(tmp_path):
     torch.set_num_threads(2)
+    torch.set_flush_denormal(False)
     try:
         seen, evaluate = [], dqn_atari.evaluate
         with pytest.MonkeyPatch.context() as patch:
