@@ -54,13 +54,13 @@ def test_walk_follows_the_policy_and_starts_again():
 
 
 def test_an_update_moves_to_the_mean_of_the_targets():
-    """Q(2, left) has the targets 1 + 0.5 · 4 and 3, Q(5, right) has 7 + 0.25 · 4; the rest stays where it is."""
+    """Q(2, left) has the targets 1 + 0.5 · 4 and 5, Q(5, right) has 7 + 0.25 · 4; the rest stays where it is."""
     q = torch.zeros(20, 2)
     q[9] = torch.tensor([4.0, 2.0])
-    rows = ([[2.0], [2.0], [5.0]], [0, 0, 1], [1.0, 3.0, 7.0], [[9.0]] * 3, [False, True, False], [0.5, 0.5, 0.25])
+    rows = ([[2.0], [2.0], [5.0]], [0, 0, 1], [1.0, 5.0, 7.0], [[9.0]] * 3, [False, True, False], [0.5, 0.5, 0.25])
     claim.update(q, Batch(*map(torch.tensor, rows)))
     expected = torch.zeros(20, 2)
-    expected[9], expected[2, 0], expected[5, 1] = torch.tensor([4.0, 2.0]), 0.1 * 3.0, 0.1 * 8.0
+    expected[9], expected[2, 0], expected[5, 1] = torch.tensor([4.0, 2.0]), 0.1 * (3 + 5) / 2, 0.1 * 8
     assert torch.allclose(q, expected)
 
 
