@@ -95,6 +95,7 @@ LADDER = (
         "c51.py",
         "learn the distribution of the return, not its mean alone",
         parent="dqn.py",
+        reaches="FrozenLake: 0.011 from the exact distribution, a mean alone 0.237",
         differs=("Args", "QNetwork", "td_target", "project", "clipped_mass", "td_loss", "backpropagate", "train"),
         drops=("loss",),
         most_lines=80,
