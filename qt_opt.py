@@ -24,8 +24,7 @@ that the loss can be cross-entropy, and many robots and machines work at the sam
 
 Changed from dqn.py: `QNetwork` takes the action as an input; `cem` and, to act, `cem_numpy` look for the best one;
 `Batch` and `ReplayBuffer` hold vectors; `td_target` and `backpropagate` have two target networks; `train` and
-`evaluate` choose by the search; `PlainEnv`, `make_env` and `play` have actions in
-[-1, 1]^action_dim.
+`evaluate` choose by the search; in `PlainEnv`, `make_env` and `play` actions are vectors in [-1, 1]^action_dim.
 
     python qt_opt.py --env-id Pendulum-v1
     python qt_opt.py --env-id MountainCarContinuous-v0 --total-timesteps 30000

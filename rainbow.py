@@ -4,7 +4,7 @@ Each idea has a file of its own here, where it is explained; this file puts them
 
     Double (double_dqn.py)     the online network chooses a', the target network says what it is worth
     Dueling (dueling_dqn.py)   a stream for the state's value and one for the advantages of its actions
-    Replay (per_dqn.py)        what surprised more is drawn more often, and weighted so that this does no harm
+    Replay (per_dqn.py)        what surprised more is drawn more often, and importance weights correct for it
     N-step (n_step_dqn.py)     the target has n rewards before the network takes over
     Noise (noisy_dqn.py)       noise on the weights explores in place of ε
     C51 (c51.py)               the distribution of the return on N atoms, not its mean alone
@@ -23,13 +23,12 @@ Hessel et al. (2018), "Rainbow: Combining improvements in deep reinforcement lea
 - ε, ε' and ε'' are drawn on their own for each update. (The paper does not say so; Fortunato et al., whose layers these
   are, draw three where the online network is asked for a* too.)
 - The streams: logits of V and of A are added up, less the mean of A over actions, for each atom on its own; a softmax
-  over the atoms follows. Both streams share all but the last hidden layer. All layers have noise: in the paper all
-  fully connected ones do, of which the convolutions, that are missing here, are none.
+  over the atoms follows. Both streams share all but the last hidden layer. Every layer has noise; in the paper it is
+  every fully connected one, behind convolutions that have none.
 - β grows from 0.4 to 1 over the run, ε-greedy is off (--start-e and --end-e are 0), n is 3: the paper's. Learning rate,
   batch and target network are dqn.py's, so that the files can be compared; the support is c51.py's.
 
-Without one of the ideas it is called an ablation, for which there are no switches here: an idea alone is what its own
-file shows.
+There are no switches that leave an idea out: what one does by itself is what its own file shows.
 
 Changed from dqn.py: `NoisyLinear`, `draw_noise`, `SumTree`, `look_ahead`, `project`, `clipped_mass` and `td_loss` are
 the other files' text; `QNetwork`, `Batch`, `ReplayBuffer`, `td_target`, `backpropagate` and `train` put them together.
