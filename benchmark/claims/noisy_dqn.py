@@ -65,8 +65,8 @@ FLAGS = {
     "env_id": "benchmark.claims.noisy_dqn:DeepSea8-v0",
     "total_timesteps": 20_000,
     "learning_rate": 1e-3,
-    "batch_size": 64,
-    "train_frequency": 2,
+    "batch_size": 256,
+    "train_frequency": 4,
     "eval_frequency": 1_000,
     "eval_episodes": 1,
 }
