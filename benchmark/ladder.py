@@ -81,6 +81,7 @@ LADDER = (
         "n_step_dqn.py",
         "n rewards in a target before Q takes over",
         parent="dqn.py",
+        reaches="CartPole: 472.6 on the way, 119.7 more than with n = 1",
         differs=("Args", "Batch", "look_ahead", "ReplayBuffer", "td_target", "backpropagate", "train"),
         most_lines=45,
     ),
