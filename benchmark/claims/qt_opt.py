@@ -209,7 +209,7 @@ def search(args: Args) -> None:
     rows = []
     print(f"error of the maximum in %, mean and 95 % interval over {args.num_seeds} seeds of 100 Qs")
     for (n, rounds, samples), own in errors.items():
-        print(f"  {n} dimensions, {rounds} x {samples}: {said(100 * own, 2)}")
+        print(f"  n = {n}, {rounds} x {samples}: {said(100 * own, 2)}")
         mean, low, high = mean_and_interval(own)
         row = {"dimensions": n, "rounds": rounds, "samples": samples, "error": round(mean, 5)}
         rows.append(row | {"low": round(low, 5), "high": round(high, 5)})
@@ -219,13 +219,14 @@ def search(args: Args) -> None:
     for budget in BUDGETS:
         own = np.stack([100 * errors[n, *budget] for n in DIMENSIONS], axis=1)  # (seeds, dimensions)
         draw_mean(axes, DIMENSIONS, own, label=f"{budget[0]} x {budget[1]}", marker="o")
-    axes.set(xscale="log", yscale="log", xlabel="dimensions of the action", ylabel="error of the maximum, %")
+    axes.set(yscale="log", xlabel="dimensions of the action", ylabel="error of the maximum, %")
+    axes.set_xscale("log", base=2)
     axes.set_xticks(DIMENSIONS, DIMENSIONS)
     axes.set_title("CEM: rounds x samples")
     save(figure, axes, args, "search")
 
     for n in DIMENSIONS:
-        versus("error of 1 x 128", 100 * errors[n, 1, 128], f"2 x 64 in {n} dimensions, in %", 100 * errors[n, 2, 64])
+        versus("error of 1 x 128", 100 * errors[n, 1, 128], f"2 x 64 at n = {n}, in %", 100 * errors[n, 2, 64])
     found = mean_and_interval(errors[1, 2, 64])[2] < 0.01
     print(f"{'reproduces' if found else 'does NOT reproduce'}: 2 x 64 finds the maximum of one dimension within 1 %")
     growing = all(errors[n, 2, 64].mean() < errors[2 * n, 2, 64].mean() for n in DIMENSIONS[:-1])
