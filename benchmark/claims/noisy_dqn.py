@@ -8,11 +8,14 @@ the left; which action is which was drawn once for each cell, with bsuite's seed
 other cells. A step to the right costs 0.01 / n, and in the lower right cell it pays 1. So one of the 2^n sequences of
 actions returns 0.99; of all others the best, never to the right, returns 0, and that is where the costs lead.
 
-noisy_dqn.py with its defaults for the noise and dqn.py with ε = 0.1 have the same flags otherwise, chosen on seeds from
-1001 on. A seed has solved the task if its last greedy evaluation returns more than 0.9. Two more settings say how far
-this goes. dqn.py with its own ε, which falls from 1 to 0.1 in the first quarter of the run, shows what plain random
-actions do at this size: in each episode they are the right eight with probability 1/256. And noisy_dqn.py at size 12,
-in as many episodes, shows whether noise that is drawn anew at every step explores deeply.
+noisy_dqn.py with its defaults for the noise and dqn.py with ε = 0.1 have the same other flags. They were chosen for
+noise, among nine combinations of learning rate, batch size and update frequency on 3 to 20 seeds from 1001 on, of
+which two solved nine in ten; the scripts' own learning rate, 1e-2, solved one of two (seeds 1 and 2). The
+seeds that failed had met the reward late, in at most 18 of 2,500 episodes, or never. A seed has solved the task if its
+last greedy evaluation returns more than 0.9. Two more settings say how far this goes. dqn.py with its own ε, which
+falls from 1 to 0.1 in the first quarter of the run, shows what plain random actions do at this size: in each episode
+they are the right eight with probability 1/256. And noisy_dqn.py at size 12, in as many episodes, shows whether noise
+that is drawn anew at every step explores deeply.
 
 Fortunato et al. (2018), "Noisy networks for exploration", have Atari games alone, so the size of the effect is not
 theirs. They also look at the mean |σ^w| of the last layer, which here is drawn for all layers.
