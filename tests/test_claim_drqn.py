@@ -101,6 +101,8 @@ def test_verdicts_can_go_both_ways(capsys):
     assert capsys.readouterr().out.count("  reproduces") == 4
     claim.report("cue", dict(zip(methods, (guess, np.ones(20), np.ones(20), np.ones(20)), strict=True)))
     assert capsys.readouterr().out.count("does NOT reproduce") == 4
+    claim.report("cue", dict(zip(methods, (np.ones(2), guess[:2], guess[:2], guess[:2]), strict=True)))
+    assert capsys.readouterr().out.count("  too few seeds to tell: ") == 4
     # By share of blanks, 0 to 0.9: what is lost at 0.5 is 300 in the one and 100 in the other.
     steep, flat = (np.array([400, 350, at_half, 20, 10]) + rng.normal(size=(20, 5)) for at_half in (100, 300))
     for task, lstm, stack in (("flickering", steep, flat), ("whole", flat, steep)):
