@@ -8,10 +8,7 @@ sac.yml and td3.yml), for 20,000 steps; what is not listed there is Stable-Basel
 evaluation and log are qt_opt.py's own.
 """
 
-import json
-import signal
 import sys
-import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
-import tyro
 
 import qt_opt
+from benchmark.peers import sb3
 
 RL_ZOO = {
     "sac": {"learning_rate": 1e-3},
@@ -62,12 +59,9 @@ class Args:
 
 def train(args: Args) -> Path:
     """Trains and evaluates one agent and returns its run folder. Raises qt_opt.BadInput, OSError, ..."""
-    try:
-        import stable_baselines3
-        from stable_baselines3.common.callbacks import BaseCallback
-        from stable_baselines3.common.noise import NormalActionNoise
-    except ImportError as error:
-        raise qt_opt.BadInput("stable-baselines3 is missing: pip install stable-baselines3") from error
+    stable_baselines3 = sb3.package(qt_opt)
+    from stable_baselines3.common.noise import NormalActionNoise
+
     shared = {name: value for name, value in asdict(args).items() if name not in ("algorithm", "learning_starts")}
     ours = qt_opt.Args(**shared, learning_starts=0)
     qt_opt.check(ours)
@@ -82,8 +76,8 @@ def train(args: Args) -> Path:
     kind = {"sac": stable_baselines3.SAC, "td3": stable_baselines3.TD3}[args.algorithm]
     model = kind("MlpPolicy", env, **published, seed=args.seed, device="cpu")
 
-    def evaluate() -> tuple[list[float], float]:
-        """The undiscounted returns of the greedy policy, from the starts of qt_opt.evaluate, and their mean."""
+    def evaluate() -> tuple[list[float], dict[str, float]]:
+        """The undiscounted returns of the greedy policy, from the starts of qt_opt.evaluate, and the metric."""
         returns = []
         with closing(qt_opt.make_env(ours)) as env:
             for episode in range(args.eval_episodes):
@@ -92,58 +86,17 @@ def train(args: Args) -> Path:
                 while not (terminated or truncated):
                     action, _ = model.predict(obs, deterministic=True)
                     obs, reward, terminated, truncated, _ = env.step(action)
-                    rewards.append(float(reward))
+                    rewards.append(reward)
                 returns.append(sum(rewards))
-        return returns, float(np.mean(returns))
+        return returns, {"eval/episodic_return": float(np.mean(returns))}
 
-    run_dir = qt_opt.make_run_dir(ours)
-    noted = json.loads((run_dir / "args.json").read_text())
-    noted = {name: value for name, value in noted.items() if name in shared or name not in asdict(ours)}
-    published = {name: str(value) if name == "action_noise" else value for name, value in published.items()}
-    noted |= {"algorithm": args.algorithm, **published, "stable_baselines3": stable_baselines3.__version__}
-    (run_dir / "args.json").write_text(json.dumps(noted, indent=2))
-    best_return, best_step, start_time = -np.inf, 0, time.time()
+    def note(content: dict) -> dict:
+        own = {name: value for name, value in content.items() if name in shared or name not in asdict(ours)}
+        used = {name: str(value) if name == "action_noise" else value for name, value in published.items()}
+        return {**own, "algorithm": args.algorithm, **used}
 
-    with closing(env), qt_opt.open_log(ours, run_dir) as log:
-
-        def report(step: int) -> list[float]:
-            nonlocal best_return, best_step
-            log({"charts/SPS": step / (time.time() - start_time)}, step)
-            returns, mean = evaluate()
-            log({"eval/episodic_return": mean}, step)
-            print(f"step {step:,}: greedy return {mean:.1f} ± {np.std(returns):.1f}", flush=True)
-            if mean > best_return:
-                best_return, best_step = mean, step
-            return returns
-
-        class Log(BaseCallback):
-            def _on_step(self) -> bool:
-                step = self.num_timesteps
-                for info in self.locals["infos"]:
-                    if episode := info.get("episode"):
-                        length = {"charts/episodic_length": float(episode["l"])}
-                        log({"charts/episodic_return": float(episode["r"])} | length, step)
-                if step % args.eval_frequency == 0 and step < args.total_timesteps:
-                    report(step)
-                return True
-
-        model.learn(args.total_timesteps, callback=Log())
-        returns = report(args.total_timesteps)
-        result = {"eval/episodic_return": float(np.mean(returns)), "returns": returns}
-        result |= {"best_return": best_return, "best_step": best_step, "global_step": args.total_timesteps}
-        qt_opt.write_result(ours, run_dir, {**result, "updates": model._n_updates}, seconds=time.time() - start_time)
-    return run_dir
-
-
-def main() -> None:
-    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        train(tyro.cli(Args, description=__doc__))
-    except (qt_opt.BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
-        print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        sys.exit({qt_opt.BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
+    return sb3.learn(qt_opt, ours, model, evaluate, note)
 
 
 if __name__ == "__main__":
-    main()
+    sb3.command_line(qt_opt, train, Args, __doc__)

@@ -7,11 +7,7 @@ Flags, environments, greedy evaluation and log are dqn.py's own; the learning is
 counterpart there, and args.json notes where they are asked for: --loss mse (it is always Huber's) and --compile.
 """
 
-import json
-import signal
 import sys
-import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
-import tyro
 
 import dqn
+from benchmark.peers import sb3
 
 
 @dataclass
@@ -32,11 +28,7 @@ class Args(dqn.Args):
 
 def train(args: Args) -> Path:
     """Trains and evaluates one agent and returns its run folder. Raises dqn.BadInput, OSError, ..."""
-    try:
-        import stable_baselines3
-        from stable_baselines3.common.callbacks import BaseCallback
-    except ImportError as error:
-        raise dqn.BadInput("stable-baselines3 is missing: pip install stable-baselines3") from error
+    stable_baselines3 = sb3.package(dqn)
     dqn.check(args)
     if args.evaluate or args.capture_video:
         raise dqn.BadInput("sb3_dqn.py has neither --evaluate nor --capture-video")
@@ -68,59 +60,19 @@ def train(args: Args) -> Path:
         with torch.inference_mode():
             return model.q_net(torch.as_tensor(obs, device=model.device)[None])[0].cpu().numpy()
 
-    run_dir = dqn.make_run_dir(args)
-    noted = json.loads((run_dir / "args.json").read_text())
-    noted["stable_baselines3"] = stable_baselines3.__version__
-    noted["no_counterpart"] = [
-        name for name, used in (("loss", args.loss != "huber"), ("compile", args.compile)) if used
-    ]
-    (run_dir / "args.json").write_text(json.dumps(noted, indent=2))
-    best_return, best_step, start_time = -np.inf, 0, time.time()
+    def note(content: dict) -> dict:
+        unused = {"loss": args.loss != "huber", "compile": args.compile}
+        return {**content, "no_counterpart": [name for name, asked in unused.items() if asked]}
 
-    with closing(env), dqn.open_log(args, run_dir) as log:
-
-        def evaluate(global_step: int) -> tuple[list[float], dict[str, float]]:
-            nonlocal best_return, best_step
-            returns, metrics = dqn.evaluate(args, q_values)
-            log(metrics, global_step)
-            print(f"step {global_step:,}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f}", flush=True)
-            if metrics["eval/episodic_return"] > best_return:
-                best_return, best_step = metrics["eval/episodic_return"], global_step
-            return returns, metrics
-
-        class Log(BaseCallback):
-            def _on_step(self) -> bool:
-                step = self.num_timesteps
-                for info in self.locals["infos"]:
-                    if episode := info.get("episode"):
-                        length = {"charts/episodic_length": float(episode["l"])}
-                        log({"charts/episodic_return": float(episode["r"])} | length, step)
-                if step % 100 == 0:
-                    sps = step / (time.time() - start_time)
-                    log({"charts/epsilon": self.model.exploration_rate, "charts/SPS": sps}, step)
-                if step % args.eval_frequency == 0 and step < args.total_timesteps:
-                    evaluate(step)
-                return True
-
-        model.learn(args.total_timesteps, callback=Log())
+    def save(run_dir: Path) -> None:
         if args.save_model:
             torch.save(model.q_net.state_dict(), run_dir / "model.pt")
-        returns, metrics = evaluate(args.total_timesteps)
-        best = {"best_return": best_return, "best_step": best_step}
-        result = {**metrics, "returns": returns, **best, "global_step": args.total_timesteps}
-        dqn.write_result(args, run_dir, {**result, "updates": model._n_updates}, seconds=time.time() - start_time)
-    return run_dir
 
+    def charts() -> dict[str, float]:
+        return {"charts/epsilon": model.exploration_rate}
 
-def main() -> None:
-    """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        train(tyro.cli(Args, description=__doc__))
-    except (dqn.BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
-        print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        sys.exit({dqn.BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
+    return sb3.learn(dqn, args, model, lambda: dqn.evaluate(args, q_values), note, charts, save)
 
 
 if __name__ == "__main__":
-    main()
+    sb3.command_line(dqn, train, Args, __doc__)
