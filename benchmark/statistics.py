@@ -27,6 +27,18 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     return values.mean(axis=0), interval.low, interval.high
 
 
+def said(values: np.ndarray, digits: int = 2) -> str:
+    """Mean over seeds and its 95 % interval, as text."""
+    mean, low, high = mean_and_interval(values)
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def verdict(claim: str, holds: bool, seeds: int) -> str:
+    """What becomes of a claim; from a handful of seeds nothing follows."""
+    found = "reproduces" if holds else "does NOT reproduce"
+    return f"{found if seeds >= FEWEST else 'too few seeds to tell'}: {claim}"
+
+
 def pooled_iqm(*samples: np.ndarray, axis: int = 0) -> np.ndarray:
     """Interquartile mean over the scores of all environments together: the mean of the middle half."""
     return scipy.stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)

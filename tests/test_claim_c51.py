@@ -1,9 +1,13 @@
 """The parts of C51's experiment on FrozenLake, on a corridor whose return has a distribution to follow on paper."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 
+import tabular_q
 from benchmark.claims import c51 as claim
 
 # From state 0 action 0 leads to state 1, and action 1 ends the episode without a reward. In state 1 action 0 reaches
@@ -16,10 +20,16 @@ CORRIDOR = {
 POLICY = np.array([0, 0, 0])
 
 
+def corridor() -> tabular_q.Model:
+    spaces = {"observation_space": Discrete(3), "action_space": Discrete(2)}
+    world = SimpleNamespace(P=CORRIDOR, initial_state_distrib=[1.0, 0.0, 0.0])
+    return tabular_q.read_model(SimpleNamespace(**spaces, unwrapped=world))
+
+
 def test_exact_returns():
     """From state 1 the reward comes in step k with probability 1/2 (1/4)^(k - 1), in all 1/2 / (1 - 1/4) = 2/3, from
     state 0 a step later."""
-    values, p = claim.exact_returns(claim.model_of(CORRIDOR), POLICY, gamma=0.5)
+    values, p = claim.exact_returns(corridor(), POLICY, gamma=0.5)
     assert values[:4].tolist() == [0, 1, 0.5, 0.25]
     assert p.sum(axis=1) == pytest.approx([1, 1, 1])
     assert p[1, :4] == pytest.approx([1 - 2 / 3, 0.5, 0.5 / 4, 0.5 / 16], abs=1e-4)
@@ -29,8 +39,8 @@ def test_exact_returns():
 
 def test_optimal_q_of_the_corridor():
     """V(1) = 1/2 + 1/2 * 1/4 V(1), so 4/7, and V(0) = 1/2 V(1); the mean of the exact returns is the same."""
-    model = claim.model_of(CORRIDOR)
-    q = claim.optimal_q(model, gamma=0.5)
+    model = corridor()
+    q = tabular_q.value_iteration(model, gamma=0.5)
     assert q == pytest.approx(np.array([[2 / 7, 0], [4 / 7, 2 / 7], [0, 0]]))
     values, p = claim.exact_returns(model, POLICY, gamma=0.5)
     assert p @ values == pytest.approx(q[:, 0], abs=1e-3)
@@ -39,7 +49,7 @@ def test_optimal_q_of_the_corridor():
 def test_fixed_point_keeps_the_mean_and_spreads_the_rest():
     """With atoms 0, 1/2, 1 and γ = 1/2, 1/2 moves to 1/4, halfway between 0 and 1/2. In state 1 with probabilities x of
     1 and y of 1/2: x = 1/2, y = (x + y / 2) / 4, so y = 1/7; in state 0 x = 0 and y = 1/2 + 1/14."""
-    p = claim.fixed_point(claim.model_of(CORRIDOR), POLICY, 0.5, torch.tensor([0.0, 0.5, 1.0]))
+    p = claim.fixed_point(corridor(), POLICY, 0.5, torch.tensor([0.0, 0.5, 1.0]))
     assert p[1] == pytest.approx([1 - 1 / 2 - 1 / 7, 1 / 7, 1 / 2])
     assert p[0] == pytest.approx([1 - 8 / 14, 8 / 14, 0])
     assert p @ [0, 0.5, 1] == pytest.approx([2 / 7, 4 / 7, 0])

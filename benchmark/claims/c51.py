@@ -21,7 +21,6 @@ Bellemare, Dabney and Munos (2017), "A distributional perspective on reinforceme
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import gymnasium as gym
 import matplotlib.pyplot as plt
@@ -34,6 +33,7 @@ import c51
 from benchmark.local import run_seeds
 from benchmark.runs import DATA
 from benchmark.statistics import mean_and_interval, write_table
+from tabular_q import Model, read_model, value_iteration
 
 GAMMA = 0.95
 FLAGS = {
@@ -67,46 +67,17 @@ class Args:
     """where table and figure are written"""
 
 
-class Model(NamedTuple):
-    """An environment in which an episode ends with a reward of 1 or of 0, and no other step has one."""
-
-    going_on: np.ndarray  # (states, actions, states): probability of a step that does not end the episode
-    rewarded: np.ndarray  # (states, actions): probability of an end with reward 1
-
-
-def model_of(p: dict) -> Model:
-    """From p[s][a] = [(probability, next state, reward, terminated), ...]."""
-    model = Model(np.zeros((len(p), len(p[0]), len(p))), np.zeros((len(p), len(p[0]))))
-    for s in p:
-        for a in p[s]:
-            for probability, next_s, reward, terminated in p[s][a]:
-                assert reward == 0 or (terminated and reward == 1)
-                if not terminated:
-                    model.going_on[s, a, next_s] += probability
-                model.rewarded[s, a] += probability * reward
-    return model
-
-
-def optimal_q(model: Model, gamma: float) -> np.ndarray:
-    """Q*, (states, actions), by value iteration."""
-    q, change = np.zeros(model.rewarded.shape), np.inf
-    while change > 1e-12:
-        backup = model.rewarded + gamma * model.going_on @ q.max(axis=1)
-        change, q = np.abs(backup - q).max(), backup
-    return q
-
-
 def under(model: Model, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(states, states) and (states,): the model's probabilities if the policy (states,) acts."""
+    """(states, states) and (states,): the probability of going on in a state, and of the reward, if the policy acts."""
     states = np.arange(len(policy))
-    return model.going_on[states, policy], model.rewarded[states, policy]
+    return model.transition[states, policy], model.reward[states, policy]
 
 
 def exact_returns(model: Model, policy: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
     """The returns 0, 1, γ, γ², ..., (K + 1,), and their probabilities under the policy, (states, K + 1).
 
-    The reward comes in step 1 as the model says, and in step k + 1 from s if it comes in step k from a state after s.
-    The returns that are left out are below 1e-4, and count as 0.
+    The reward is 1 or 0, and ends the episode. It comes in step 1 as the model says, and in step k + 1 from s if it
+    comes in step k from a state after s. The returns that are left out are below 1e-4, and count as 0.
     """
     going_on, rewarded = under(model, policy)
     steps = int(np.ceil(np.log(1e-4) / np.log(gamma))) + 1
@@ -134,7 +105,7 @@ def fixed_point(model: Model, policy: np.ndarray, gamma: float, atoms: torch.Ten
 
 def learned(run_dir: Path, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """The greedy policy of a run's final weights, (states,), and what it says of its actions, (states, n_atoms)."""
-    states, actions = model.rewarded.shape
+    states, actions = model.reward.shape
     network = c51.QNetwork(states, actions, c51.Args(v_max=FLAGS["v_max"], hidden_sizes=FLAGS["hidden_sizes"]))
     network.load_state_dict(torch.load(run_dir / "model.pt", weights_only=True))
     with torch.no_grad():
@@ -200,8 +171,9 @@ def main() -> None:
     seeds = range(args.first_seed, args.first_seed + args.num_seeds)
     runs = run_seeds({"C51": ("c51.py", FLAGS)}, seeds, args.runs_dir, args.workers)["C51"]
     with gym.make(FLAGS["env_id"]) as env:
-        model = model_of(env.unwrapped.P)
-    best = optimal_q(model, GAMMA).max(axis=1)
+        model, actions = read_model(env), [action for state in env.unwrapped.P.values() for action in state.values()]
+    assert all(r == 0 or (r == 1 and end) for outcomes in actions for _, _, r, end in outcomes), "see exact_returns"
+    best = value_iteration(model, GAMMA).max(axis=1)
     states = best > 0  # neither a hole nor the goal
     atoms = torch.linspace(0, FLAGS["v_max"], c51.Args.n_atoms)
 

@@ -28,7 +28,7 @@ import double_dqn
 import dqn
 from benchmark.local import run_seeds
 from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.statistics import draw_mean, mean_and_interval, said, write_table
 
 FLAGS = {
     "env_id": "Pendulum-v1",
@@ -64,11 +64,6 @@ def bias_from_noise(num_actions: int, seed: int, states: int = 1_000) -> tuple[f
     plain = dqn.td_target(noise[0], zero, going_on, gamma=1.0)
     double = double_dqn.td_target(noise[1], noise[0], zero, going_on, gamma=1.0)
     return plain.mean().item(), double.mean().item()
-
-
-def said(values: np.ndarray) -> str:
-    mean, low, high = mean_and_interval(values)
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ import dqn
 import drqn
 from benchmark.local import run_seeds
 from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import FEWEST, draw_mean, mean_and_interval, write_table
+from benchmark.statistics import draw_mean, mean_and_interval, said, verdict, write_table
 
 DELAY = 8
 STACK = 4
@@ -153,19 +153,10 @@ class Args:
     """where table and figure are written"""
 
 
-def said(values: np.ndarray) -> str:
-    mean, low, high = mean_and_interval(values)
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
-
-
-def verdict(claim: str, holds: bool, num_seeds: int) -> None:
-    words = "reproduces" if holds else "does NOT reproduce"
-    print(f"  {words if num_seeds >= FEWEST else 'too few seeds to tell'}: {claim}")
-
-
 def above(claim: str, difference: np.ndarray) -> None:
     """A claim that holds if the interval of this mean difference (seeds,) is above 0."""
-    verdict(f"{claim}: difference {said(difference)}", bool(mean_and_interval(difference)[1] > 0), len(difference))
+    holds = bool(mean_and_interval(difference)[1] > 0)
+    print(f"  {verdict(f'{claim}: difference {said(difference)}', holds, len(difference))}")
 
 
 def played_with(blank: float, method: str, run_dir: Path, seed: int) -> float:
@@ -181,10 +172,12 @@ def played_with(blank: float, method: str, run_dir: Path, seed: int) -> float:
 def report(task: Task, final: dict[str, np.ndarray]) -> None:
     """Prints what holds of what is claimed for a task, from {method: final returns (seeds,)}."""
     if task == "cue":
-        num_seeds = len(final[LSTM])
-        verdict("the LSTM answers rightly in every episode of every seed", bool((final[LSTM] == 1).all()), num_seeds)
+        always = bool((final[LSTM] == 1).all())
+        claims = {"the LSTM answers rightly in every episode of every seed": always}
         for method in (SHORT, FRAMES, ONE):
-            verdict(f"{method}: guessing (0.4 to 0.6)", bool(abs(final[method].mean() - 0.5) < 0.1), num_seeds)
+            claims[f"{method}: guessing (0.4 to 0.6)"] = bool(abs(final[method].mean() - 0.5) < 0.1)
+        for claim, holds in claims.items():
+            print(f"  {verdict(claim, holds, len(final[LSTM]))}")
     elif task == "positions":
         above("the LSTM is above the stack", final[LSTM] - final[FRAMES])
         above("the LSTM is above one observation", final[LSTM] - final[ONE])

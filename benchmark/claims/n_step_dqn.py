@@ -38,7 +38,7 @@ from tqdm import tqdm
 import n_step_dqn
 from benchmark.local import run_seeds
 from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import FEWEST, draw_mean, mean_and_interval, write_table
+from benchmark.statistics import draw_mean, mean_and_interval, said, verdict, write_table
 
 LENGTHS = (1, 3, 5, 10)  # n, in the corridor
 STATES, GAMMA, EPSILON = 20, 0.97, 0.5
@@ -124,17 +124,6 @@ def learn(n: int, seed: int, args: Args) -> tuple[np.ndarray, float]:
     return np.array(errors), rms(q.numpy() - exact_q(n))
 
 
-def said(values: np.ndarray, digits: int) -> str:
-    mean, low, high = mean_and_interval(values)
-    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def verdict(claim: str, holds: bool, seeds: int) -> None:
-    """One line; from a handful of seeds nothing follows."""
-    found = "reproduces" if holds else "does NOT reproduce"
-    print(f"{found if seeds >= FEWEST else f'{seeds} seeds are too few to tell'}: {claim}")
-
-
 def corridor(args: Args, axes) -> None:
     """Learns, draws the errors over updates, writes the table and says what holds."""
     seeds = range(1, args.num_seeds + 1)
@@ -167,10 +156,10 @@ def corridor(args: Args, axes) -> None:
     write_table(rows, args.output / "n_step_corridor.csv")
 
     gains = [mean_and_interval(errors[a][:, EARLY] - errors[b][:, EARLY]) for a, b in pairwise(LENGTHS)]
-    verdict(f"the error after {EARLY} updates falls with n", all(low > 0 for _, low, _ in gains), args.num_seeds)
+    print(verdict(f"the error after {EARLY} updates falls with n", all(low > 0 for _, low, _ in gains), args.num_seeds))
     off = [mean_and_interval(errors[n][:, -1] - bias[n]) for n in LENGTHS]
     holds = all(max(-low, high) < TOLERANCE for _, low, high in off)
-    verdict(f"the final error is within {TOLERANCE} of the exact bias, for every n", holds, args.num_seeds)
+    print(verdict(f"the final error is within {TOLERANCE} of the exact bias, for every n", holds, args.num_seeds))
     rising = all(bias[a] < bias[b] for a, b in pairwise(LENGTHS))
     best = {n: bool((exact_q(n).argmax(axis=1) == RIGHT).all()) for n in LENGTHS}
     print(f"the exact bias {'rises' if rising else 'does not rise'} with n; ", end="")
@@ -198,7 +187,7 @@ def cartpole(args: Args, axes) -> None:
     gain = means["n = 3"] - means["n = 1"]
     print(f"n = 3 minus n = 1, paired by seed: {said(gain, 1)}")
     holds = mean_and_interval(gain)[1] > LEAST_GAIN
-    verdict(f"with n = 3 the mean return over the run is more than {LEAST_GAIN} higher", holds, args.num_seeds)
+    print(verdict(f"with n = 3 the mean return over the run is more than {LEAST_GAIN} higher", holds, args.num_seeds))
 
 
 def main() -> None:

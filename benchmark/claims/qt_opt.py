@@ -52,7 +52,7 @@ import tyro
 import qt_opt
 from benchmark.local import run_seeds
 from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.statistics import draw_mean, mean_and_interval, said, write_table
 
 
 class Reach(gym.Env):
@@ -125,7 +125,7 @@ REACHERS = {
 }
 TRIED = [{"learning_rate": rate, "gamma": gamma} for rate in (1e-3, 3e-3, 1e-2) for gamma in (0.9, 0.95, 0.98)]
 TUNED = {
-    "QT-Opt": {"learning_rate": 3e-3, "gamma": 0.9},
+    "QT-Opt": {"learning_rate": 1e-3, "gamma": 0.9},
     "DQN, 5 x 5": {"learning_rate": 3e-3, "gamma": 0.9},
     "DQN, 11 x 11": {"learning_rate": 3e-3, "gamma": 0.9},
 }
@@ -149,12 +149,6 @@ class Args:
     """where the runs are kept"""
     output: Path = DATA / "qt_opt"
     """where table and figure are written"""
-
-
-def said(values: np.ndarray, digits: int = 1) -> str:
-    """Mean over seeds and its 95 % interval."""
-    mean, low, high = mean_and_interval(values)
-    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def versus(name: str, own: np.ndarray, other: str, theirs: np.ndarray, digits: int = 1) -> bool:
@@ -285,7 +279,7 @@ def pendulum(args: Args) -> None:
         }
         readings[name] = own
         print(f"  {name}, of {steps[-1]:,} steps in {seconds[:, -1].mean():.0f} s: ", end="")
-        print("; ".join(f"{when} {said(values)}" for when, values in own.items()))
+        print("; ".join(f"{when} {said(values, 1)}" for when, values in own.items()))
         for i, seed in enumerate(seeds):
             row = {"setting": name, "seed": seed, "seconds": round(seconds[i, -1], 1)}
             rows.append(row | {when.replace(" ", "_"): round(values[i], 1) for when, values in own.items()})
@@ -302,7 +296,7 @@ def pendulum(args: Args) -> None:
     final = readings["QT-Opt"]["at the end"]
     good = int((final >= -200).sum())
     holds = final.mean() >= -170 and good >= 0.85 * len(final)
-    print(f"QT-Opt: mean {said(final)}, {good} of {len(final)} seeds at -200 or more: ", end="")
+    print(f"QT-Opt: mean {said(final, 1)}, {good} of {len(final)} seeds at -200 or more: ", end="")
     print("the claim holds" if holds else "the claim does NOT hold")
     for name, when in product(readings, ("at 6,000 steps", "at equal seconds")):
         if name != "QT-Opt":
@@ -315,7 +309,7 @@ def drift(args: Args) -> None:
     rows = []
     for name, (_, returns, _) in found.items():
         good = int((returns[:, -1] >= -200).sum())
-        print(f"{name}: {said(returns[:, -1])}, {good} of {args.num_seeds} seeds at -200 or more")
+        print(f"{name}: {said(returns[:, -1], 1)}, {good} of {args.num_seeds} seeds at -200 or more")
         for seed, value in zip(seeds, returns[:, -1], strict=True):
             rows.append({"setting": name, "seed": seed, "final_return": round(value, 1)})
     write_table(rows, args.output / "qt_opt_drift.csv")
@@ -378,10 +372,11 @@ def others(args: Args) -> None:
         gained = returns[:, -1] - returns[:, 0]
         learns = mean_and_interval(gained)[1] > 0
         print(
-            f"{name}, {steps[-1]:,} steps: {said(returns[:, -1])}, best of a seed {returns[:, -1].max():.1f}; ", end=""
+            f"{name}, {steps[-1]:,} steps: {said(returns[:, -1], 1)}, best of a seed {returns[:, -1].max():.1f}; ",
+            end="",
         )
         verdict = "it learns" if learns else "no evidence that it learns"
-        print(f"since the first evaluation, at step {steps[0]:,}, gained {said(gained)}: {verdict}")
+        print(f"since the first evaluation, at step {steps[0]:,}, gained {said(gained, 1)}: {verdict}")
         for seed, own in zip(seeds, returns, strict=True):
             rows.append({"env_id": name, "seed": seed, "first": round(own[0], 1), "final": round(own[-1], 1)})
     write_table(rows, args.output / "qt_opt_others.csv")
