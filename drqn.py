@@ -480,6 +480,8 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
+    if unusable := [pair for pair in args.env_kwargs if "=" not in pair]:
+        raise BadInput(f"--env-kwargs takes NAME=VALUE, not {unusable[0]}")
     kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
     try:
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)
@@ -508,15 +510,6 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
         options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
         env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
     return env
-
-
-def compiled(function: Callable, cuda: bool) -> Callable:
-    """The function, with its backward pass, as one graph by torch.compile."""
-    torch.compiler.reset()  # forgets other runs of this process, which without guards would be taken for this one
-    torch._dynamo.config.trace_autograd_ops = True  # loss.backward() too goes into the graph
-    # No guards: within a run nothing changes that they look at, and an exception such as Ctrl-C gets lost in them.
-    options = {"cpp_wrapper": not cuda, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    return torch.compile(function, fullgraph=True, options=options)
 
 
 def make_run_dir(args: Args) -> Path:

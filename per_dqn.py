@@ -512,6 +512,8 @@ def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
     env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
     drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
+    if unusable := [pair for pair in args.env_kwargs if "=" not in pair]:
+        raise BadInput(f"--env-kwargs takes NAME=VALUE, not {unusable[0]}")
     kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
     try:
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)

@@ -427,6 +427,8 @@ def finite(space: gym.Space, bins: int) -> tuple[list[int], Callable]:
 def make_env(args: Args, video: Path | None = None) -> gym.Env:
     """An environment with observations 0 .. num_states - 1 and actions 0 .. num_actions - 1. Raises BadInput."""
     drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
+    if unusable := [pair for pair in args.env_kwargs if "=" not in pair]:
+        raise BadInput(f"--env-kwargs takes NAME=VALUE, not {unusable[0]}")
     kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
     try:
         env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)

@@ -124,7 +124,8 @@ LADDER = (
         "a memory: an LSTM reads the observations of an episode one after the other",
         parent="dqn.py",
         differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "backpropagate", "train", "evaluate"),
-        most_lines=120,
+        drops=("compiled",),
+        most_lines=130,
     ),
     Rung(
         "qt_opt.py",

@@ -95,6 +95,8 @@ def check_flags(flags: dict, where: str) -> None:
         if name.replace("-", "_") in OURS:
             raise BadInput(f"{name} in {where} is set by the harness itself")
         if isinstance(value, dict) and name.replace("-", "_") == "env_kwargs":
+            if unusable := [key for key in value if not key.isidentifier()]:
+                raise BadInput(f"{unusable[0]!r} in {name} in {where} is not the name of an argument")
             value = list(value.values())
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(one, bool | int | float | str) and is_text(str(one)) for one in values):

@@ -203,6 +203,9 @@ def test_arguments_of_an_environment_as_a_table(tmp_path):
     assert values == {"is_slippery": False, "map_name": "8x8", "version": "3", "rates": 0.5}
     assert tyro.cli(dqn.Args, args=swept.command(tmp_path, False)[2:]).env_kwargs == ("is_slippery=True",)
     assert swept.label == "dqn.py --env-kwargs is_slippery=True"
+    (tmp_path / "suite.toml").write_text("[arguments]\nenv_kwargs = {--seed = 3}\n")
+    with pytest.raises(BadInput, match=r"'--seed' in env_kwargs in .* is not the name of an argument"):
+        read_suite(tmp_path / "suite.toml")
     (tmp_path / "suite.toml").write_text("[arguments]\ngamma = {a = 1}\n")
     with pytest.raises(BadInput, match=r"gamma in .* must be a number"):
         read_suite(tmp_path / "suite.toml")

@@ -250,10 +250,8 @@ MANY = [gym.spaces.MultiDiscrete([2, 3]), gym.spaces.MultiBinary(2), gym.spaces.
 class Choices(gym.Env):
     """One step an episode; the reward is the sum of the action's numbers."""
 
-    observation_space = gym.spaces.Discrete(2)
-
-    def __init__(self, action_space):
-        self.action_space = action_space
+    def __init__(self, action_space, observation_space=None):
+        self.action_space, self.observation_space = action_space, observation_space or gym.spaces.Discrete(2)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -264,29 +262,35 @@ class Choices(gym.Env):
         return 1, float(np.sum(action)), True, False, {}
 
 
+@pytest.fixture
+def choices():
+    """choices(action_space, observation_space) -> the id of Choices with these spaces."""
+
+    def make(action_space, observation_space=None):
+        kwargs = {"action_space": action_space, "observation_space": observation_space}
+        gym.register("Choices-v0", Choices, kwargs=kwargs)
+        return "Choices-v0"
+
+    yield make
+    del gym.registry["Choices-v0"]
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("space", MANY, ids=str)
-def test_actions_that_can_be_listed(tmp_path, script, space):
+def test_actions_that_can_be_listed(tmp_path, choices, script, space):
     """As one number; the best of them is found: [1, 2], [1, 1] and 1, where the sum of 3, 2 and 1 is the largest."""
-    gym.register("Choices-v0", Choices, kwargs={"action_space": space})
-    try:
-        env = script.make_env(script.Args(env_id="Choices-v0"))
-        assert env.action_space.n == {0: 6, 1: 4, 2: 3}[MANY.index(space)]
-        run_dir = train(small(script, tmp_path, env_id="Choices-v0"))
-    finally:
-        del gym.registry["Choices-v0"]
+    env_id = choices(space)
+    env = script.make_env(script.Args(env_id=env_id))
+    assert env.action_space.n == {0: 6, 1: 4, 2: 3}[MANY.index(space)]
+    run_dir = train(small(script, tmp_path, env_id=env_id))
     result = json.loads((run_dir / "result.json").read_text())
     assert result["best_return"] == {0: 3, 1: 2, 2: 1}[MANY.index(space)]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_too_many_actions(script, tmp_path):
-    gym.register("Choices-v0", Choices, kwargs={"action_space": gym.spaces.MultiBinary(10)})
-    try:
-        with pytest.raises(script.BadInput, match="more than 1,000"):
-            train(small(script, tmp_path, env_id="Choices-v0"))
-    finally:
-        del gym.registry["Choices-v0"]
+def test_too_many_actions(tmp_path, choices, script):
+    with pytest.raises(script.BadInput, match="more than 1,000"):
+        train(small(script, tmp_path, env_id=choices(gym.spaces.MultiBinary(10))))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -313,27 +317,23 @@ def test_an_error_of_the_environment_keeps_its_traceback(register, script, call_
         text = "".join(traceback.format_exception(error.value))
         assert __file__ in text and "raise " in text
     assert call_main(script, f"--env-id {register(fails=(7, KeyboardInterrupt()))}")[0] == 130
+    code, _, err = call_main(script, f"--env-id {register()} --env-kwargs length")
+    assert code == 2 and err == "error: --env-kwargs takes NAME=VALUE, not length\n"
     code, _, err = call_main(script, f"--env-id {register()} --env-kwargs heigth=3")
     assert code == 2 and "unexpected keyword argument 'heigth'" in err and err.count("\n") == 1, "an error of the call"
 
 
 @pytest.mark.parametrize("script", [dqn, fqi])
-def test_a_space_that_cannot_be_flattened_is_named(script, tmp_path):
+def test_a_space_that_cannot_be_flattened_is_named(tmp_path, choices, script):
     """As in MiniGrid, whose mission is a space of its own kind in a Dict."""
 
     class Mission(gym.spaces.Space):
         def __repr__(self):
             return "Mission()"
 
-    gym.register("Choices-v0", Choices, kwargs={"action_space": gym.spaces.Discrete(2)})
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            space = gym.spaces.Dict(image=gym.spaces.Box(0, 255, (3, 3), np.uint8), mission=Mission())
-            patch.setattr(Choices, "observation_space", space)
-            with pytest.raises(script.BadInput, match=r"hold a Mission\(\), no vector of fixed length: wrap it"):
-                train(small(script, tmp_path, env_id="Choices-v0"))
-    finally:
-        del gym.registry["Choices-v0"]
+    space = gym.spaces.Dict(image=gym.spaces.Box(0, 255, (3, 3), np.uint8), mission=Mission())
+    with pytest.raises(script.BadInput, match=r"hold a Mission\(\), no vector of fixed length: wrap it"):
+        train(small(script, tmp_path, env_id=choices(gym.spaces.Discrete(2), space)))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
