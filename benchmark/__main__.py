@@ -19,8 +19,8 @@ from typing import Annotated, Literal, Union
 import tyro
 from tyro.conf import Positional, subcommand
 
-from benchmark import local, status
-from benchmark.slurm import Options, run_slurm
+from benchmark.launch import local, status
+from benchmark.launch.slurm import Options, run_slurm
 from benchmark.suite import BadInput, expand, find_suite, parse_argument, read_plan, read_suite, slug, write_plan
 
 
@@ -159,26 +159,26 @@ def source_folder(name: str, runs_dir: Path) -> Path:
 
 def report(args: Report) -> int:
     """Exit code 1 if runs failed or are missing; the report is written all the same."""
-    from benchmark import results  # these and matplotlib take a second to import, which `run` does not need
-    from benchmark.report import write_report
+    from benchmark.report import records  # these and matplotlib take a second to import, which `run` does not need
+    from benchmark.report.write import write_report
 
     if not args.sources:
         raise BadInput("give the name of a suite, or folders with runs")
     folders = {folder.resolve(): folder for folder in (source_folder(name, args.runs_dir) for name in args.sources)}
-    found = results.together({folder: results.read(folder) for folder in folders.values()})
+    found = records.together({folder: records.read(folder) for folder in folders.values()})
     return written(lambda: write_report(found, args.output), found, args.output)
 
 
 def compare(args: Compare) -> int:
     """Exit code 1 if runs failed or are missing; the report is written all the same."""
-    from benchmark import results
-    from benchmark.report import write_report
+    from benchmark.report import records
+    from benchmark.report.write import write_report
 
     a, b = folders = [source_folder(name, args.runs_dir) for name in (args.a, args.b)]
     if a.resolve() == b.resolve():
         raise BadInput(f"{a} cannot be compared with itself")
-    names = results.distinct_names(folders)
-    found, pairs = results.side_by_side(results.read(a), results.read(b), names[a], names[b])
+    names = records.distinct_names(folders)
+    found, pairs = records.side_by_side(records.read(a), records.read(b), names[a], names[b])
     return written(lambda: write_report(found, args.output, pairs), found, args.output)
 
 

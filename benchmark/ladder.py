@@ -18,7 +18,8 @@ from pathlib import Path
 
 import tyro
 
-from benchmark.runs import ROOT
+from benchmark.pages import with_block
+from benchmark.run_folder import ROOT
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,6 @@ LADDER = (
 )
 HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())
 DQN_FAMILY = tuple(rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent))
-README_MARKS = "<!-- ladder: written by `python -m benchmark.ladder` -->\n", "<!-- end of the ladder -->\n"
 
 
 def definitions(source: str) -> dict[str, str]:
@@ -224,7 +224,7 @@ def table() -> str:
         if rung.reaches:
             reached = f"[{rung.reaches}](docs/results/{Path(rung.script).stem}.md)"
         rows.append(f"| {name} | {rung.idea} | {versus} | {reached} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 def outdated() -> dict[Path, tuple[str, str]]:
@@ -240,9 +240,7 @@ def outdated() -> dict[Path, tuple[str, str]]:
             sources = {rung.takes.get(name, source) for name in changed} or {source}
             said = f"{', '.join(changed) or 'blank lines'} as in {', '.join(sorted(sources))}"
             files[ROOT / rung.script] = new, f"{said}; its own are still {', '.join(rung.differs)}"
-    start, end = README_MARKS
-    head, rest = read("README.md").split(start)
-    new = head + start + table() + end + rest.split(end)[1]
+    new = with_block(read("README.md"), "ladder", "python -m benchmark.ladder", table())
     if new != read("README.md"):
         files[ROOT / "README.md"] = new, "the ladder's table"
     return files

@@ -30,8 +30,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from benchmark.one import text_hash, write_json
-from benchmark.runs import ROOT, as_arguments
+from benchmark.run_folder import ROOT, text_hash, write_json
 
 SUITES = ROOT / "benchmark" / "suites"
 OURS = {"env_id", "seed", "runs_dir", "track"}  # flags that the harness sets itself
@@ -80,6 +79,16 @@ def underscored(flags: dict) -> dict:
         name.replace("-", "_"): [f"{key}={one!r}" for key, one in value.items()] if isinstance(value, dict) else value
         for name, value in flags.items()
     }
+
+
+def as_arguments(name: str, value) -> list[str]:
+    """A flag as given on a script's command line: True is --name, False --no-name, a list --name A B, else --name=A."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, list | tuple):
+        return [f"--{flag}", *map(str, value)]
+    return [f"--{flag}={value}"]  # in one word, because a value may begin with a dash
 
 
 def slug(text: str) -> str:

@@ -14,7 +14,7 @@ import torch
 
 import dqn
 from benchmark.ladder import DQN_FAMILY
-from benchmark.runs import ROOT, read_scalars
+from benchmark.run_folder import ROOT, read_scalars
 
 __all__ = ["ROOT", "Counter", "Spaces", "gradient", "linear_network", "scalars", "train"]
 

@@ -1,8 +1,9 @@
-"""What the benchmarks lean on: which runs count as done, what a failed run does, and the contenders of speed.py."""
+"""What the benchmarks lean on: which runs count as done, what a failed run does, and what is timed."""
 
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,21 @@ import pytest
 import torch
 from fakes import write_script
 
-from benchmark import local, runs, speed
+import per_dqn
+from benchmark.claims.base import series
+from benchmark.launch import local
 from benchmark.peers import sb3_dqn
-from benchmark.runs import read_scalars
-from benchmark.statistics import mean_and_interval, write_table
+from benchmark.report.statistics import mean_and_interval, write_table
+from benchmark.run_folder import ROOT, read_scalars
+from benchmark.speed import atari_parts, replay
+from benchmark.speed.timing import run_script
 
 
 @pytest.fixture
 def run_seeds(monkeypatch, tmp_path):
     """run_seeds(flags, seeds) -> {seed: (folder, return)} with a fake script, whose return is the seed."""
     monkeypatch.setattr(local, "ROOT", tmp_path)  # where scripts are
-    monkeypatch.setenv("PYTHONPATH", str(runs.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     write_script(tmp_path)
 
     def run(flags: dict, seeds: list[int]) -> dict[int, tuple[Path, float]]:
@@ -50,11 +55,11 @@ def test_a_failed_seed_is_not_averaged_away(run_seeds, capsys):
 
 def test_a_script_that_fails_is_an_error(tmp_path):
     with pytest.raises(subprocess.CalledProcessError):
-        runs.run_script("dqn.py", tmp_path, total_timesteps=0)
+        run_script("dqn.py", tmp_path, total_timesteps=0)
 
 
 def test_the_command_line_of_a_run(tmp_path):
-    run_dir = runs.run_script(
+    run_dir = run_script(
         "dqn.py", tmp_path, total_timesteps=30, learning_starts=20, batch_size=4, hidden_sizes=(8, 4), anneal_lr=False,
         eval_episodes=1, gamma=0.9,
     )  # fmt: skip
@@ -74,7 +79,7 @@ def test_mean_and_interval():
 
 def test_series_of_several_runs():
     one, two = {"x": [(10, 1.0, 0.5), (20, 2.0, 0.6)]}, {"x": [(10, 3.0, 0.7), (20, 4.0, 0.8)]}  # (step, value, clock)
-    steps, values = runs.series([one, two], "x")
+    steps, values = series([one, two], "x")
     assert steps == [10, 20] and values.tolist() == [[1, 2], [3, 4]]
 
 
@@ -86,30 +91,31 @@ def test_table(tmp_path):
 def test_contenders_of_prioritized_replay_do_the_same_work():
     """The plain array draws by the same priorities as the tree, and stores the same ones."""
     rng = np.random.default_rng(0)
-    tree, plain = (
-        kind(8, 1, "proportional", 1.0, 0.0) for kind in (speed.per_dqn.ReplayBuffer, speed.ChoiceReplayBuffer)
-    )
+    tree, plain = (kind(8, 1, "proportional", 1.0, 0.0) for kind in (per_dqn.ReplayBuffer, replay.ChoiceReplayBuffer))
     np.random.seed(0)
     for buffer in (tree, plain):
         for k in range(8):
             buffer.add(np.array([k]), 0, 0.0, np.array([k]), False)
         buffer.update_priorities(np.arange(8), np.arange(8.0))
-        draws = np.concatenate([buffer.sample(32, 0.4, rng, speed.torch.device("cpu"))[1] for _ in range(500)])
+        draws = np.concatenate([buffer.sample(32, 0.4, rng, torch.device("cpu"))[1] for _ in range(500)])
         assert np.bincount(draws, minlength=8) / len(draws) == pytest.approx(np.arange(8) / 28, abs=0.015)
     assert tree.tree.get(np.arange(8)) == pytest.approx(plain.tree.get(np.arange(8)))
 
 
 def test_replay_is_timed(monkeypatch, capsys):
-    monkeypatch.setattr(speed, "full_buffer", lambda kind, size: (lambda: None, lambda: None))
-    speed.replay(speed.Args(what="replay", repeats=1))
+    monkeypatch.setattr(replay, "full_buffer", lambda kind, size: (lambda: None, lambda: None))
+    monkeypatch.setattr(sys, "argv", ["replay", "--repeats", "1"])
+    monkeypatch.setattr(replay, "on_one_core", lambda: None)
+    replay.main()
     out = capsys.readouterr().out
     for title in ("sample 32 and update their priorities, 1,000,000 transitions", "add one, 100,000 transitions"):
         assert title in out
 
 
-def test_parts_of_a_step_on_atari_are_timed(capsys):
+def test_parts_of_a_step_on_atari_are_timed(monkeypatch, capsys):
     """A call of what all games do at once serves 8 steps, an update 4."""
-    speed.atari_parts(speed.Args(what="atari-parts", num_envs=(8,), steps=20, repeats=1))
+    monkeypatch.setattr(sys, "argv", "atari_parts --num-envs 8 --steps 20 --repeats 1".split())
+    atari_parts.main()
     title, *rows = capsys.readouterr().out.strip().splitlines()
     assert title.startswith("8 games, on the cpu")
     found = {re.match(r"  (\D+) [\d.]", row)[1].strip(): row.split() for row in rows}

@@ -10,7 +10,7 @@ import torch
 import qt_opt
 from benchmark.claims import qt_opt as claim
 from benchmark.peers import sb3_continuous
-from benchmark.runs import read_scalars
+from benchmark.run_folder import read_scalars
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])

@@ -76,7 +76,7 @@ def test_commands_of_modules_know_their_flags():
     for command in commands():
         if command.startswith("python -m benchmark"):
             _, _, module, *arguments = shlex.split(command)
-            module = f"{module} {arguments[0]}" if module == "benchmark" else module
+            module = f"{module} {arguments[0]}" if module in ("benchmark", "benchmark.speed") else module
             for flag in [argument for argument in arguments if argument.startswith("--")]:
                 assert flag in flags_of(module), f"{command}: {flag} is no flag of {module}"
 

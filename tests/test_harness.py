@@ -26,8 +26,8 @@ from filelock import FileLock
 
 import dqn
 from benchmark import __main__ as command_line
-from benchmark import status
-from benchmark.one import finite
+from benchmark.launch import status
+from benchmark.run_folder import finite, is_locked, read_attempts
 from benchmark.suite import SUITES, BadInput, expand, labels, parse_argument, read_plan, read_suite, slug
 
 ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -456,7 +456,7 @@ def test_sigkill_of_a_supervisor(tmp_path):
     harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("runs/*/*/*/args.json")):
         time.sleep(0.02)
-    supervisors = [p for p in psutil.Process(harness.pid).children() if "benchmark.one" in p.cmdline()]
+    supervisors = [p for p in psutil.Process(harness.pid).children() if "benchmark.launch.supervise" in p.cmdline()]
     supervisors[0].kill()
     out, _ = harness.communicate()
     assert harness.returncode == 1 and out.startswith("0 done, 0 running, 1 failed, 0 missing")
@@ -579,7 +579,7 @@ def test_odd_files_are_no_failures_and_no_times(tmp_path):
     """Seconds that are no number, attempts that are none."""
     for text in ('{"attempts": 3}', '{"attempts": [{}, 1]}', '{"att', "[]"):
         (tmp_path / "attempts.json").write_text(text)
-        assert status.read_attempts(tmp_path) == []
+        assert read_attempts(tmp_path) == []
     for value in (math.nan, math.inf, 10**400, "1", None):
         assert finite(value) is None
     assert finite(3) == 3.0
@@ -594,9 +594,9 @@ def test_a_lock_of_somebody_else_is_seen(tmp_path, monkeypatch):
 
     lock = FileLock(tmp_path / "lock")
     with lock:
-        monkeypatch.setattr("benchmark.status.FileLock", Refused)
-        assert status.is_locked(tmp_path)
-    assert not status.is_locked(tmp_path)
+        monkeypatch.setattr("benchmark.run_folder.FileLock", Refused)
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
 
 
 @pytest.mark.parametrize("name", NASTY)

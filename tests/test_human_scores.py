@@ -5,8 +5,8 @@ import pytest
 from ale_py import roms
 from fakes import write_suite
 
-from benchmark.report import Analysis
-from benchmark.results import read, read_references
+from benchmark.report.analysis import Analysis
+from benchmark.report.records import read, read_references
 
 
 def test_every_game_of_the_table_is_there_under_both_names():

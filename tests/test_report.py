@@ -19,11 +19,12 @@ from fakes import write_events, write_run, write_script, write_suite
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmark import __main__ as command_line
-from benchmark import figures
-from benchmark.figures import palette
-from benchmark.report import Analysis, markdown, write_report
-from benchmark.results import CURVES, RETURN, Record, Results, read, side_by_side, together
-from benchmark.runs import read_events, read_scalars
+from benchmark.report import figures
+from benchmark.report.analysis import Analysis
+from benchmark.report.figures import palette
+from benchmark.report.records import CURVES, RETURN, Record, Results, read, side_by_side, together
+from benchmark.report.write import markdown, write_report
+from benchmark.run_folder import read_events, read_scalars
 
 ENV_IDS = {"CartPole-v1": (20.0, 500.0), "Acrobot-v1": (-500.0, -80.0)}
 FIGURES = ("curves", "curves_across", "finals", "profiles", "improvement", "q_values")

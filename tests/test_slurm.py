@@ -10,8 +10,8 @@ from conftest import ROOT
 from fakes import write_script
 from slurm_cluster import Cluster, missing
 
-from benchmark import slurm
-from benchmark.one import complete_folder, write_json
+from benchmark.launch import slurm
+from benchmark.run_folder import complete_folder, write_json
 from benchmark.suite import BadInput, expand, read_plan, write_plan
 
 
@@ -92,7 +92,7 @@ def test_what_dies_is_submitted_again(tmp_path, monkeypatch):
                 continue
             if "__2__" in folder.name or ("__1__" in folder.name and len(submitted) == 1):
                 continue  # dies
-            subprocess.run([sys.executable, "-m", "benchmark.one", str(folder)], cwd=ROOT, check=True)
+            subprocess.run([sys.executable, "-m", "benchmark.launch.supervise", str(folder)], cwd=ROOT, check=True)
 
     monkeypatch.setattr(slurm, "submit", submit)
     monkeypatch.setattr(slurm, "queued", lambda suite_dir: {})

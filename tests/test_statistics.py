@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from benchmark.statistics import (
+from benchmark.report.statistics import (
     Comparison,
     area,
     at_least,

@@ -30,9 +30,9 @@ import tyro
 from scipy.stats import wasserstein_distance
 
 import c51
-from benchmark.local import run_seeds
-from benchmark.runs import DATA
-from benchmark.statistics import mean_and_interval, write_table
+from benchmark.launch.local import run_seeds
+from benchmark.report.statistics import mean_and_interval, write_table
+from benchmark.run_folder import DATA
 from tabular_q import Model, read_model, value_iteration
 
 GAMMA = 0.95

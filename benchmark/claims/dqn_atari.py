@@ -25,8 +25,8 @@ from torch import nn
 from tqdm import tqdm
 
 import dqn_atari
-from benchmark.runs import DATA
-from benchmark.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.run_folder import DATA
 
 FIRST_WEIGHTS = ("dqn_atari.py's", "PyTorch's")
 CPU = torch.device("cpu")

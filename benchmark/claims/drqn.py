@@ -44,9 +44,10 @@ from tqdm import tqdm
 
 import dqn
 import drqn
-from benchmark.local import run_seeds
-from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import draw_mean, mean_and_interval, said, verdict, write_table
+from benchmark.claims.base import series
+from benchmark.launch.local import run_seeds
+from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict, write_table
+from benchmark.run_folder import DATA, read_scalars
 
 DELAY = 8
 STACK = 4

@@ -45,8 +45,8 @@ from tqdm import tqdm
 
 import dqn
 import dueling_dqn
-from benchmark.runs import DATA
-from benchmark.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.run_folder import DATA
 
 NETWORKS = {"single": dqn.QNetwork, "dueling": dueling_dqn.QNetwork}
 NUM_ACTIONS = (5, 10, 20)

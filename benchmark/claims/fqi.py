@@ -16,9 +16,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from benchmark.local import run_seeds
-from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.claims.base import series
+from benchmark.launch.local import run_seeds
+from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.run_folder import DATA, read_scalars
 
 LINEAR_ONE_HOT = "linear, one-hot"
 

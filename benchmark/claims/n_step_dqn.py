@@ -36,9 +36,10 @@ import tyro
 from tqdm import tqdm
 
 import n_step_dqn
-from benchmark.local import run_seeds
-from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import draw_mean, mean_and_interval, said, verdict, write_table
+from benchmark.claims.base import series
+from benchmark.launch.local import run_seeds
+from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict, write_table
+from benchmark.run_folder import DATA, read_scalars
 
 LENGTHS = (1, 3, 5, 10)  # n, in the corridor
 STATES, GAMMA, EPSILON = 20, 0.97, 0.5

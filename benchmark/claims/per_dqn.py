@@ -39,8 +39,8 @@ from tqdm import tqdm
 
 import dqn
 import per_dqn
-from benchmark.runs import DATA
-from benchmark.statistics import write_table
+from benchmark.report.statistics import write_table
+from benchmark.run_folder import DATA
 
 COLORS = {"uniform": "black", "rank": "C3", "proportional": "C0", "oracle": "C9"}  # the paper's
 METHODS = tuple(COLORS)

@@ -50,9 +50,10 @@ import torch
 import tyro
 
 import qt_opt
-from benchmark.local import run_seeds
-from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import draw_mean, mean_and_interval, said, write_table
+from benchmark.claims.base import series
+from benchmark.launch.local import run_seeds
+from benchmark.report.statistics import draw_mean, mean_and_interval, said, write_table
+from benchmark.run_folder import DATA, read_scalars
 
 
 class Reach(gym.Env):

@@ -23,9 +23,10 @@ import tyro
 from tqdm import tqdm
 
 import tabular_q
-from benchmark.local import run_seeds
-from benchmark.runs import DATA, read_scalars, series
-from benchmark.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.claims.base import series
+from benchmark.launch.local import run_seeds
+from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
+from benchmark.run_folder import DATA, read_scalars
 
 ENV_IDS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
 A, B, END = 0, 1, 2

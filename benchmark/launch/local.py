@@ -1,4 +1,4 @@
-"""Runs on this machine: so many at a time, each under a benchmark.one of its own."""
+"""Runs on this machine: so many at a time, each under a supervisor of its own."""
 
 import os
 import signal
@@ -12,20 +12,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmark.one import (
-    CANNOT_WRITE,
-    DONE,
-    INTERRUPTED,
-    LOCKED,
+from benchmark.launch.status import TimeLeft, failure, seconds_of
+from benchmark.launch.supervise import CANNOT_WRITE, DONE, INTERRUPTED, LOCKED, how_it_ended
+from benchmark.run_folder import (
+    ROOT,
     complete_folder,
-    how_it_ended,
+    is_locked,
+    read_attempts,
     read_object,
     text_hash,
     write_attempts,
     write_json,
 )
-from benchmark.runs import ROOT
-from benchmark.status import TimeLeft, failure, is_locked, read_attempts, seconds_of
 from benchmark.suite import BadInput, Run
 
 POLL = 0.05  # seconds
@@ -74,8 +72,8 @@ def interruptible() -> Iterator[None]:
 
 
 def start(folder: Path) -> subprocess.Popen:
-    """Starts benchmark.one on a folder. It ends its run when our end of its stdin closes, so when we vanish too."""
-    command = [sys.executable, "-m", "benchmark.one", str(folder), "--watch-stdin"]
+    """Starts the supervisor of a run. It ends its run when our end of its stdin closes, so when we vanish too."""
+    command = [sys.executable, "-m", "benchmark.launch.supervise", str(folder), "--watch-stdin"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes)
 
@@ -95,7 +93,7 @@ def stop(processes: list[subprocess.Popen]) -> None:
 
 
 def why_it_ended(suite_dir: Path, run: Run, returncode: int, said: str) -> str:
-    """Why a run is not complete, noted in its folder where its benchmark.one could not do so. Raises OSError."""
+    """Why a run is not complete, noted in its folder where its supervisor could not do so. Raises OSError."""
     folder = suite_dir / run.folder
     if returncode == INTERRUPTED:
         return f"interrupted: {run.label} on {run.env_id}, seed {run.seed}"

@@ -5,32 +5,10 @@ import statistics
 from collections import Counter
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from benchmark.one import complete_folder, finite, read_object
+from benchmark.run_folder import complete_folder, finite, is_locked, log_tail, read_attempts, read_object
 from benchmark.suite import Run
 
 STATES = ("done", "running", "failed", "missing")
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process is busy with this run, here or on another node that shares the file system."""
-    if not (folder / "lock").exists():
-        return False
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-    except PermissionError:  # somebody else's suite: to take the lock one would have to write to it
-        import fcntl  # not on Windows, where this cannot happen
-
-        with open(folder / "lock") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return False
-            except BlockingIOError:
-                return True
 
 
 def state(suite_dir: Path, run: Run) -> str:
@@ -93,17 +71,6 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
-def log_tail(folder: Path, lines: int = 15) -> str:
-    """The end of a run's log, at most 4 kB of it; '' without one."""
-    try:
-        with open(folder / "log.txt", "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 4096))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return "\n".join(text.replace("\r", "\n").splitlines()[-lines:])
-
-
 def failure(suite_dir: Path, run: Run) -> str:
     """What run failed, how its last attempt ended, and the end of its log; '' if it has not failed."""
     attempts = read_attempts(suite_dir / run.folder)
@@ -114,13 +81,6 @@ def failure(suite_dir: Path, run: Run) -> str:
     lines = [f"failed: {run.label} on {run.env_id}, seed {run.seed}: {attempts[-1]['reason']} ({tried}, see {log})"]
     tail = [line for line in log_tail(log.parent).splitlines() if not line.startswith("=== ")]
     return "\n".join(lines + [f"    {line}" for line in tail[-3:]])
-
-
-def read_attempts(folder: Path) -> list[dict]:
-    """How the attempts of a failed run ended; [] if it has not failed."""
-    attempts = (read_object(folder / "attempts.json") or {}).get("attempts")
-    found = attempts if isinstance(attempts, list) else []
-    return [attempt for attempt in found if isinstance(attempt, dict) and isinstance(attempt.get("reason"), str)]
 
 
 def unsynced(suite_dir: Path) -> list[Path]:

@@ -1,25 +1,17 @@
 """One run, from the job.json in its folder, in a process of its own that outlives neither the run nor the harness.
 
-    python -m benchmark.one FOLDER [--watch-stdin]
-    python -m benchmark.one --from LIST.json INDEX      # a task of a Slurm array
+    python -m benchmark.launch.supervise FOLDER [--watch-stdin]
+    python -m benchmark.launch.supervise --from LIST.json INDEX      # a task of a Slurm array
 
 `run` starts one of these for every run, here or on a cluster, so that lock, log, time limit, retries and the end of
-all child processes are the same everywhere. It imports little, to start fast. In the folder:
-
-    job.json       what to run, and how
-    lock           held while this process lives: a second harness leaves the run alone
-    log.txt        output of every attempt
-    attempts.json  how the attempts ended, if the last one failed
-    */             the script's own run folder; with a result.json in it the run is complete
+all child processes are the same everywhere. It imports little, to start fast.
 
 Exit code 0: complete; 1: failed; 75: another process has the lock; 130: interrupted; 74: the folder cannot be written.
 """
 
 import contextlib
 import ctypes
-import hashlib
 import json
-import math
 import os
 import select
 import shlex
@@ -31,62 +23,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-RETURN = "eval/episodic_return"  # of the final weights: the one thing that every result must have
+from benchmark.run_folder import complete_folder, read_object, text_hash, write_attempts, wrong_results
+
 DONE, FAILED, CANNOT_WRITE, LOCKED, INTERRUPTED = 0, 1, 74, 75, 130
 GRACE = 10.0  # seconds that a script has to end by itself after an interrupt
 POLL = 0.05  # seconds
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-
-
-def read_object(path: Path) -> dict | None:
-    """The JSON object in a file; None if there is no such file or only a part of it."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def write_json(path: Path, value) -> None:
-    """Writes JSON so that a reader finds either the old file or the new one, whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=1))
-    os.replace(part, path)
-
-
-def finite(value) -> float | None:
-    """A number of a JSON file as a float; None for anything else, NaN and the infinities."""
-    try:
-        number = float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:  # an integer of hundreds of digits
-        return None
-    return number if math.isfinite(number) else None
-
-
-def why_incomplete(run_dir: Path) -> str:
-    """What is wrong with a script's own run folder; "" if its run is complete."""
-    result = read_object(run_dir / "result.json")
-    if result is None:
-        return "its result.json is not whole" if (run_dir / "result.json").exists() else "has no result.json"
-    if finite(result.get(RETURN)) is None:
-        return f"its result.json has no {RETURN}"
-    return "" if read_object(run_dir / "args.json") is not None else "has no whole args.json"
-
-
-def complete_folder(folder: Path) -> Path | None:
-    """The script's run folder in a run's folder if the run is complete."""
-    found = (path.parent for path in sorted(folder.glob("*/result.json")))
-    return next((run_dir for run_dir in found if not why_incomplete(run_dir)), None)
-
-
-def wrong_results(folder: Path) -> str:
-    """What is wrong with the results in a run's folder; "" if there are none."""
-    return "; ".join(dict.fromkeys(why_incomplete(path.parent) for path in sorted(folder.glob("*/result.json"))))
-
-
-def text_hash(script: Path) -> str:
-    """SHA-256 of a script's text."""
-    return hashlib.sha256(script.read_bytes()).hexdigest()
 
 
 def prctl(option: int, value: int) -> None:
@@ -141,12 +83,6 @@ def end(process: subprocess.Popen, stop: Stop) -> None:
         deadline = time.monotonic() + GRACE
         while process.poll() is None and not stop.alone and time.monotonic() < deadline:
             stop.wait(POLL)
-
-
-def write_attempts(folder: Path, attempts: list[dict]) -> None:
-    """Notes in a run's folder, which is made, how its attempts ended: with that it counts as failed. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "attempts.json", {"attempts": attempts})
 
 
 def how_it_ended(returncode: int) -> str:

@@ -8,13 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.one import RETURN, complete_folder, read_object, why_incomplete, wrong_results
-from benchmark.runs import ROOT, read_scalars
-from benchmark.status import log_tail, read_attempts, state
+from benchmark.launch.status import state
+from benchmark.run_folder import (
+    RETURN,
+    complete_folder,
+    finite,
+    log_tail,
+    read_attempts,
+    read_object,
+    read_scalars,
+    why_incomplete,
+    wrong_results,
+)
 from benchmark.suite import BadInput, labels, read_plan
 
 CURVES = (RETURN, "eval/q_predicted", "eval/q_realised")
-REFERENCES = ROOT / "benchmark" / "reference_scores.toml"
+REFERENCES = Path(__file__).parent / "reference_scores.toml"
 # Of args.json, what is not an argument of the algorithm.
 ORIGIN = ("command", "commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
 ORIGIN += ("cpu_count", "gpu")
@@ -241,3 +250,15 @@ def arguments_that_differ(records: list[Record]) -> dict[str, dict[str, str]]:
         if len(set(texts.values())) > 1:
             found[name] = texts
     return found
+
+
+def numbers(records: list[Record], name: str) -> list[float]:
+    """The numbers that an entry of result.json has in these runs."""
+    return [value for record in records if (value := finite(record.result.get(name))) is not None]
+
+
+def values_of(records: list[Record], name: str) -> str:
+    """The values that an entry of args.json has in these runs."""
+    values = [record.args[name] for record in records if record.args.get(name) not in (None, "")]
+    texts = dict.fromkeys(f"{value:,}" if isinstance(value, int) else str(value) for value in values)
+    return "; ".join(texts)

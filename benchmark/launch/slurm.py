@@ -1,8 +1,8 @@
 """Runs as tasks of a Slurm job array.
 
 What is missing is submitted as one array (or several, where Slurm's MaxArraySize is smaller); a task is
-`python -m benchmark.one`, as on one machine. Whether a run is complete is judged by its result.json alone, and what has
-left the queue without one is submitted again. All nodes must see the runs folder and this repository.
+`python -m benchmark.launch.supervise`, as on one machine. Whether a run is complete is judged by its result.json alone,
+and what has left the queue without one is submitted again. All nodes must see the runs folder and this repository.
 """
 
 import itertools
@@ -17,10 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmark.local import BAR, interruptible, prepare
-from benchmark.one import complete_folder, write_json
-from benchmark.runs import ROOT
-from benchmark.status import TimeLeft, failure, is_locked, seconds_of
+from benchmark.launch.local import BAR, interruptible, prepare
+from benchmark.launch.status import TimeLeft, failure, seconds_of
+from benchmark.run_folder import ROOT, complete_folder, is_locked, write_json
 from benchmark.suite import BadInput, Run, slug
 
 PATIENCE = 10.0  # seconds before a Slurm command is tried again
@@ -52,7 +51,7 @@ class Options:
 
 def script_text(listed: Path) -> str:
     """The batch script of an array over the folders in this JSON list."""
-    task = [sys.executable, "-m", "benchmark.one", "--from", str(listed)]
+    task = [sys.executable, "-m", "benchmark.launch.supervise", "--from", str(listed)]
     return f'#!/bin/bash\ncd {shlex.quote(str(ROOT))} || exit\nexec {shlex.join(task)} "$SLURM_ARRAY_TASK_ID"\n'
 
 

@@ -1,0 +1,58 @@
+"""Parts of Markdown pages that commands write, between marks, so that no number is older than its command's last run.
+
+    <!-- NAME: written by `COMMAND` -->
+    ...
+    <!-- end of NAME -->
+
+Where a page has no such marks yet, the part comes to its end.
+"""
+
+import platform
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmark.run_folder import ROOT
+
+
+def with_block(page: str, name: str, command: str, content: str) -> str:
+    """The page's text with this part replaced, or added at the end."""
+    block = f"<!-- {name}: written by `{command}` -->\n{content.strip()}\n<!-- end of {name} -->\n"
+    marked = re.compile(rf"<!-- {re.escape(name)}: written by .*?<!-- end of {re.escape(name)} -->\n", re.DOTALL)
+    if marked.search(page):
+        return marked.sub(lambda _: block, page, count=1)
+    return f"{page.rstrip()}\n\n{block}"
+
+
+def write_block(path: Path, name: str, command: str, content: str) -> None:
+    """Writes a part of a page."""
+    path.write_text(with_block(path.read_text(), name, command, content))
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table; the first column is text, the others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def commit() -> str:
+    """The short hash of this repository's commit, with a plus if the scripts or the harness differ from it."""
+    git = ["git", "describe", "--always", "--dirty=+", "--exclude", "*"]
+    return subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip() or "unknown"
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    known = Path("/proc/cpuinfo")  # of Linux
+    names = re.findall(r"^model name\s*: (.*)$", known.read_text(), re.MULTILINE) if known.exists() else []
+    if names:
+        return f"{len(names)} cores of {names[0]}"
+    return platform.processor() or platform.machine()
+
+
+def here() -> str:
+    """Commit, versions and machine, as a page gives them."""
+    packages = {"torch": "PyTorch", "gymnasium": "Gymnasium", "numpy": "NumPy"}
+    versions = [f"{name} {version(package)}" for package, name in packages.items()]
+    return ", ".join([f"commit {commit()}", f"Python {platform.python_version()}", *versions, processor()])

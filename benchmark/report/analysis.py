@@ -1,0 +1,88 @@
+"""The complete runs of a report, and what is computed from them."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+
+from benchmark.report import figures
+from benchmark.report.records import Record, Results, base_of, read_references
+from benchmark.report.statistics import Comparison, compare
+from benchmark.run_folder import RETURN
+
+Q_PREDICTED, Q_REALISED = "eval/q_predicted", "eval/q_realised"
+
+
+class Analysis:
+    """The complete runs of a report by environment and contender, and all that is computed from them."""
+
+    def __init__(self, results: Results, pairs: list[tuple[str, str]] | None = None):
+        self.results, self.references = results, read_references()
+        self.groups: dict[str, dict[str, list[Record]]] = {}  # {environment: {label: [record of each seed, ...]}}
+        for env_id in results.env_ids:
+            for label in results.labels:
+                own = [record for record in results.done if (record.env_id, record.label) == (env_id, label)]
+                if own:
+                    self.groups.setdefault(env_id, {})[label] = sorted(own, key=lambda record: record.seed)
+        self.failed = Counter((r.env_id, r.label) for r in results.records if r.state == "failed")
+        self.labels = [label for label in results.labels if any(label in group for group in self.groups.values())]
+        self.colors = figures.palette(self.labels)
+        self.common = [env_id for env_id, group in self.groups.items() if len(group) == len(self.labels)]
+        self.normalised = [env_id for env_id in self.common if env_id in self.references]
+        self.pairs = self.default_pairs() if pairs is None else pairs
+        self.curves = {env_id: {} for env_id in self.groups}  # {environment: {label: (records, steps, values)}}
+        for env_id, group in self.groups.items():
+            for label, records in group.items():
+                if found := self.curve(records, RETURN):
+                    self.curves[env_id][label] = found
+        self.curves = {env_id: by_label for env_id, by_label in self.curves.items() if by_label}
+
+    def default_pairs(self) -> list[tuple[str, str]]:
+        """Every pair, also with what failed in all runs; in a sweep, the bases, and every variant with its own."""
+        there = [label for label in self.results.labels if label in self.labels or self.has_failed(label)]
+        varied = {r.label for r in self.results.records if r.varied}
+        pairs = list(itertools.combinations([label for label in there if label not in varied], 2))
+        with_base = [(label, base_of(label)) for label in there if label in varied]
+        return pairs + [(label, base) for label, base in with_base if base in there]
+
+    def has_failed(self, label: str) -> bool:
+        """Whether any run of this contender has failed."""
+        return any(name == label for _, name in self.failed)
+
+    def curve(self, records: list[Record], name: str) -> tuple[list[Record], np.ndarray, np.ndarray] | None:
+        """Records, steps (steps,) and values (seeds, steps) of those that were evaluated at the same steps as most."""
+        own = [record for record in records if name in record.curves]
+        if not own:
+            return None
+        (steps, _), *_ = Counter(tuple(record.curves[name][0]) for record in own).most_common(1)
+        same = [record for record in own if tuple(record.curves[name][0]) == steps]
+        for record in own if name == RETURN else ():
+            if record not in same:
+                left_out = "its curve ends early or has other steps than the others, and is left out of curves"
+                record.problem = "; ".join(filter(None, [record.problem, left_out]))
+        return same, np.array(steps), np.stack([record.curves[name][1] for record in same])
+
+    def finals(self, env_id: str, label: str) -> np.ndarray:
+        """Final greedy returns (seeds,)."""
+        return np.array([record.final for record in self.groups[env_id][label]])
+
+    def normalise(self, env_id: str, values: np.ndarray) -> np.ndarray:
+        """0 is the random policy, 1 the reference, of reference_scores.toml."""
+        random, reference = self.references[env_id]["random"], self.references[env_id]["reference"]
+        return (values - random) / (reference - random)
+
+    def normalised_finals(self, label: str) -> list[np.ndarray]:
+        """Normalised final returns (seeds,) of each environment that has a reference and all contenders."""
+        return [self.normalise(env_id, self.finals(env_id, label)) for env_id in self.normalised]
+
+    def outcomes(self, env_id: str, label: str) -> np.ndarray:
+        """Final returns, and minus infinity for every run that failed: below all that did not."""
+        finals = self.finals(env_id, label) if label in self.groups.get(env_id, {}) else np.zeros(0)
+        return np.concatenate([finals, np.full(self.failed[env_id, label], -np.inf)])
+
+    def comparison(self, a: str, b: str, env_ids: list[str] | None = None) -> Comparison | None:
+        """Of the outcomes, over these environments or all that both have; None if there are none."""
+        chosen = self.results.env_ids if env_ids is None else env_ids
+        pairs = [(self.outcomes(env_id, a), self.outcomes(env_id, b)) for env_id in chosen]
+        pairs = [(x, y) for x, y in pairs if len(x) and len(y)]
+        return compare(*map(list, zip(*pairs, strict=True))) if pairs else None

@@ -1,0 +1,103 @@
+"""The sections of a report on its runs: what they cost, what failed, published scores, arguments, versions."""
+
+import numpy as np
+
+from benchmark.launch.status import duration
+from benchmark.report.analysis import Analysis
+from benchmark.report.parts import Section, Table, number, pivot, seeds_text
+from benchmark.report.records import arguments_that_differ, numbers, values_of
+
+
+def cost(analysis: Analysis) -> Section:
+    """Steps a second and wall time."""
+    tables = []
+    for name, caption, form in (
+        ("sps", "Environment steps a second", "{:,.0f}".format),
+        ("seconds", "Wall time of a run", duration),
+    ):
+        cells = {}
+        for env_id, group in analysis.groups.items():
+            for label, records in group.items():
+                if values := numbers(records, name):
+                    cells[label, env_id] = f"{form(np.median(values))}\n{form(min(values))} to {form(max(values))}"
+        if cells:
+            tables.append(pivot(cells, analysis, f"{caption}: median, and range over seeds"))
+    return Section("Cost", "Comparable only if all runs had the machine in the same way.", tables=tables)
+
+
+def troubles(analysis: Analysis) -> Section:
+    """Runs that failed or are missing, with the ends of their logs, and what is odd about complete ones."""
+    section = Section("Failed and missing runs")
+    rows = []
+    for record in analysis.results.records:
+        if record.state != "done" or record.problem:
+            state = "complete, but" if record.state == "done" else record.state
+            rows.append([record.label, record.env_id, str(record.seed), state, record.problem])
+        if record.log:
+            title = f"{record.label} on {record.env_id}, seed {record.seed}: {record.problem}"
+            section.logs.append((title, record.log))
+    if rows:
+        section.tables = [Table(["script", "environment", "seed", "state", "why"], rows, text=True)]
+    else:
+        section.words = "None: every run is complete."
+    return section
+
+
+def references(analysis: Analysis) -> Section | None:
+    """Published scores of greedy play beside ours, and by what was normalised."""
+    published, normal = [], []
+    for env_id, group in analysis.groups.items():
+        known = analysis.references.get(env_id)
+        if not known:
+            normal.append([env_id, "–", "–", "no reference score: left out of everything normalised"])
+            continue
+        normal.append([env_id, number(known["random"]), number(known["reference"]), known["reference_is"]])
+        for label, records in group.items():
+            values, steps = analysis.finals(env_id, label), records[0].result.get("global_step")
+            spread = f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
+            steps = f"{steps:,}" if isinstance(steps, int) else "–"
+            limit = values_of(records, "max_episode_steps")
+            script = f"{label}, episodes of at most {limit} steps" if limit else label
+            published.append([env_id, script, number(values.mean()) + spread, steps, str(len(values))])
+        own_limit = not values_of([r for records in group.values() for r in records], "max_episode_steps")
+        for row in known.get("published", []):
+            if row["protocol"] == "greedy" and own_limit:
+                spread = f" ± {number(row['std'])}" if "std" in row else ""
+                score = number(row["score"]) + spread
+                published.append([env_id, row["source"], score, f"{row['steps']:,}", str(row["runs"])])
+    caption = (
+        "Normalisation (the random policy's return is that with the environment's own limit of an episode's steps)"
+    )
+    tables = [Table(["environment", "random", "reference", "the reference is"], normal, caption)]
+    if published:
+        caption = "Greedy returns, ours (mean ± standard deviation of seeds) and published (± as published), those "
+        caption += "with the environment's own limit of an episode's steps only"
+        tables.append(Table(["environment", "script", "return", "steps", "runs"], published, caption))
+    return Section("Reference scores", tables=tables)
+
+
+def protocol(analysis: Analysis) -> Section:
+    """Arguments that differ, the protocol, versions, commit and hardware."""
+    done = analysis.results.done
+    tables = []
+    for env_id, group in analysis.groups.items():
+        if differing := arguments_that_differ([record for records in group.values() for record in records]):
+            rows = [[name, *(by_label.get(label, "–") for label in group)] for name, by_label in differing.items()]
+            tables.append(Table(["argument", *group], rows, f"Arguments that differ on {env_id}", text=True))
+    rows = []
+    for env_id, group in analysis.groups.items():
+        own = [record for records in group.values() for record in records]
+        values = [values_of(own, name) for name in ("total_timesteps", "eval_episodes", "eval_frequency")]
+        values.append(values_of(own, "max_episode_steps") or "its own")
+        rows.append([env_id, *values, seeds_text({record.seed for record in own})])
+    header = ["environment", "training steps", "episodes an evaluation", "steps between evaluations"]
+    header += ["steps an episode at most", "seeds"]
+    tables.append(Table(header, rows, "Protocol: greedy play from starts of its own, in an environment of its own"))
+    names = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
+    origin = [[name, values_of(done, name)] for name in (*names, "cpu_count", "gpu")]
+    seconds = numbers(done, "seconds")
+    origin.append(["time of all runs together", duration(sum(seconds)) if seconds else ""])
+    if code := dict.fromkeys((record.label, record.code) for record in done if record.code and not record.varied):
+        tables.append(Table(["script", "its text"], list(map(list, code)), "Code", text=True))
+    tables.append(Table(["what", "of the runs"], [row for row in origin if row[1]], "Versions and hardware", text=True))
+    return Section("Protocol", tables=tables)

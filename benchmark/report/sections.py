@@ -1,0 +1,279 @@
+"""The sections of a report that say which contender is better, and how it learned."""
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+
+from benchmark.report import figures
+from benchmark.report.analysis import Q_PREDICTED, Q_REALISED, Analysis
+from benchmark.report.parts import Picture, Section, Table, number, pivot, span, with_interval
+from benchmark.report.records import Record, arguments_that_differ, base_of
+from benchmark.report.statistics import FEWEST, area, at_least, interval, pooled_iqm, steps_to, stratified_mean
+from benchmark.suite import underscored
+
+SHARES = np.linspace(0, 1, 51)  # of the training steps, for curves across environments
+MOST_PAIRS = 45  # beyond that, the figure of all pairs is left out
+
+
+def summary(analysis: Analysis) -> Section:
+    """How many runs, and the verdicts."""
+    warnings = []
+    if few := sorted({len(r) for group in analysis.groups.values() for r in group.values() if len(r) < FEWEST}):
+        seeds = "a single seed" if few[0] == 1 else f"{few[0]} seeds"
+        warnings.append(f"some results rest on {seeds}; fewer than {FEWEST} say next to nothing, and have no interval.")
+    states = Counter(record.state for record in analysis.results.records)
+    if states["failed"]:
+        warnings.append(
+            f"{states['failed']} runs failed. Against other scripts they count as worse than any that did not; means, "
+            "IQMs and curves are without them."
+        )
+    if left_out := sum(states[state] for state in ("running", "missing", "unfinished")):
+        warnings.append(f"{left_out} runs are not complete, and left out.")
+    differing = {name for group in analysis.groups.values() for name in differing_in(group)}
+    sentences = verdicts(analysis)
+    if differing and not analysis.results.sweeps:
+        sentences.append(f"Not only the scripts differ, their arguments do: {', '.join(sorted(differing))} (Protocol).")
+    words = f"Warning: {' '.join(warnings)}" if warnings else ""
+    return Section("Summary", words, sentences=sentences)
+
+
+def differing_in(group: dict[str, list[Record]]) -> dict[str, dict[str, str]]:
+    """Arguments in which the contenders of an environment differ, as far as they have them in common."""
+    found = arguments_that_differ([record for records in group.values() for record in records])
+    return {name: texts for name, texts in found.items() if "–" not in texts.values()}
+
+
+def verdicts(analysis: Analysis) -> list[str]:
+    """A sentence a pair, over all environments that both have."""
+    sentences, few = [], 0
+    for a, b in analysis.pairs:
+        comparison = analysis.comparison(a, b)
+        if not comparison:
+            without = [label for label in (a, b) if label not in analysis.labels and not analysis.has_failed(label)]
+            nothing = f"There is no complete run of {' or '.join(without)}."
+            sentences.append(nothing if without else f"{a} and {b} have no environment in common.")
+            continue
+        if comparison.seeds < FEWEST:
+            few += 1
+            if few > 1:
+                continue
+        sentence = comparison.sentence(a, b)
+        decided = {}
+        if comparison.seeds >= FEWEST and comparison.verdict == "no evidence":
+            singly = {e: analysis.comparison(a, b, [e]) for e in analysis.results.env_ids}
+            decided = {e: one.verdict for e, one in singly.items() if one and one.verdict != "no evidence"}
+        if decided:
+            places = "; ".join(
+                f"{verdict} on {', '.join(e for e in decided if decided[e] == verdict)}"
+                for verdict in dict.fromkeys(decided.values())
+            )
+            sentence += f" Taking environments singly, {a} is {places}."
+        sentences.append(sentence)
+    if few > 1:
+        sentences.append(f"The same holds for {few - 1} more {'pairs' if few > 2 else 'pair'}.")
+    return sentences
+
+
+def final_returns(analysis: Analysis) -> Section:
+    """Mean, standard deviation, IQM and interval; every seed as a dot; normalised over environments."""
+    rows, dots = [], {}
+    for env_id, group in analysis.groups.items():
+        for label in group:
+            values = analysis.finals(env_id, label)
+            low, high = interval([values])
+            middle = float(pooled_iqm(values))
+            dots.setdefault(env_id, {})[label] = (values, middle, float(low), float(high))
+            std = number(values.std(ddof=1)) if len(values) > 1 else "–"
+            row = [env_id, label, str(len(values)), number(values.mean()), std, number(middle), span(low, high)]
+            rows.append([*row, number(values.min()), number(values.max())])
+    header = ["environment", "script", "seeds", "mean", "std", "IQM", "its 95 % interval", "lowest", "highest"]
+    tables = [Table(header, rows)]
+    if analysis.normalised:
+        rows = []
+        for label in analysis.labels:
+            values = analysis.normalised_finals(label)
+            row = [label, number(np.mean([one.mean() for one in values]))]
+            rows.append([*row, number(float(pooled_iqm(*values))), span(*interval(values))])
+        over = ", ".join(analysis.normalised)
+        caption = f"Normalised (0: random policy, 1: reference score), over {over}"
+        tables.append(Table(["script", "mean", "IQM", "its 95 % interval"], rows, caption))
+    words = "Mean return of the final weights, in greedy play. A dot is a seed, the bar the interquartile mean (IQM)."
+    figure = figures.finals(dots, analysis.colors)
+    return Section("Final returns", words, Picture("finals", "Final greedy return of every seed", figure), tables)
+
+
+def bands(analysis: Analysis) -> str:
+    """What is drawn around a line."""
+    if figures.few(analysis.labels):
+        return "with 95 % stratified bootstrap intervals"
+    return "without intervals, which would hide each other"
+
+
+def learning_curves(analysis: Analysis) -> Section | None:
+    """IQM and interval over environment steps, in each environment."""
+    if not analysis.curves:
+        return None
+    by_env = {}
+    for env_id, by_label in analysis.curves.items():
+        for label, (_, steps, values) in by_label.items():
+            by_env.setdefault(env_id, {})[label] = (steps, pooled_iqm(values), *interval([values]))
+    words = f"Greedy return during training: IQM over seeds, {bands(analysis)}."
+    figure = figures.curves(by_env, analysis.colors, analysis.references)
+    return Section("Learning curves", words, Picture("curves", "Greedy return over environment steps", figure))
+
+
+def curves_across(analysis: Analysis) -> Section | None:
+    """The same over all environments, normalised, against the share of the training steps."""
+    env_ids = [env_id for env_id in analysis.normalised if len(analysis.curves.get(env_id, {})) == len(analysis.labels)]
+    if len(env_ids) < 2:
+        return None
+    by_label = {}
+    for label in analysis.labels:
+        samples, first = [], 0.0
+        for env_id in env_ids:
+            _, steps, values = analysis.curves[env_id][label]
+            values = analysis.normalise(env_id, values)
+            samples.append(np.stack([np.interp(SHARES, steps / steps[-1], curve) for curve in values]))
+            first = max(first, steps[0] / steps[-1])
+        shown = first <= SHARES
+        samples = [sample[:, shown] for sample in samples]
+        by_label[label] = (SHARES[shown], pooled_iqm(*samples), *interval(samples))
+    words = f"IQM of the normalised greedy return over {', '.join(env_ids)}, {bands(analysis)}."
+    figure = figures.curves_across(by_label, analysis.colors)
+    return Section(
+        "Learning curves across environments",
+        words,
+        Picture("curves_across", "Normalised return over training", figure),
+    )
+
+
+def performance_profiles(analysis: Analysis) -> Section | None:
+    """The share of runs that reach each normalised return."""
+    if not analysis.normalised:
+        return None
+    scores = {label: analysis.normalised_finals(label) for label in analysis.labels}
+    highest = max(one.max() for values in scores.values() for one in values)
+    levels = np.linspace(0, max(1.0, highest) * 1.02, 101)  # from random play on: one run far below it hides the rest
+    by_label = {}
+    for label, values in scores.items():
+        reached = at_least(values, levels)
+        by_label[label] = (levels, stratified_mean(*reached), *interval(reached, stratified_mean))[1:]
+    words = f"Share of runs whose normalised final return is at least τ, over {', '.join(analysis.normalised)}."
+    figure = figures.profiles(levels, by_label, analysis.colors)
+    return Section(
+        "Performance profiles", words, Picture("profiles", "Share of runs against normalised return", figure)
+    )
+
+
+def improvement(analysis: Analysis) -> Section | None:
+    """Probability of improvement of every pair, over all environments and in each of them."""
+    rows, drawn = [], []
+    singly = list(analysis.groups) if len(analysis.groups) > 1 else []
+    for a, b in analysis.pairs:
+        overall = analysis.comparison(a, b)
+        if not overall:
+            continue
+        drawn.append((a, b, overall))
+        row = [f"{a} over {b}"]
+        for comparison in [overall, *(analysis.comparison(a, b, [env_id]) for env_id in singly)]:
+            text = "–"
+            if comparison:
+                said = "" if comparison.verdict == "no evidence" else f" {comparison.verdict}"
+                text = f"{comparison.probability:.2f}{said}\n{comparison.span}".rstrip()
+            row.append(text)
+        rows.append(row)
+    if not rows:
+        return None
+    shown = None
+    if len(drawn) <= MOST_PAIRS:
+        figure = figures.improvement(drawn)
+        shown = Picture("improvement", "Probability of improvement of every pair, with 95 % intervals", figure)
+    words = (
+        "The probability that a run of the one script ends above a run of the other, averaged over environments; ties "
+        "count half, and a run that failed counts as below all that did not. Where the 95 % interval contains 0.5, "
+        "there is no evidence of a difference at this number of seeds, which is not evidence of none. Every cell is a "
+        "comparison of its own: of twenty that do not differ, one is expected to seem to, and more where the seeds of "
+        "one script spread several times as far as those of the other. Intervals are Newcombe's (2006, method 5)."
+    )
+    return Section("Probability of improvement", words, shown, [Table(["pair", "all", *singly], rows)])
+
+
+def speed_of_learning(analysis: Analysis) -> Section | None:
+    """Area under the curve, and steps to a threshold."""
+    areas, reached, normalised = {}, {}, {}
+    for env_id, by_label in analysis.curves.items():
+        threshold = analysis.references.get(env_id, {}).get("threshold")
+        for label, (_, steps, values) in by_label.items():
+            mean = area(steps, values)
+            areas[label, env_id] = with_interval(float(pooled_iqm(mean)), *interval([mean]))
+            if env_id in analysis.normalised:
+                normalised.setdefault(label, []).append(analysis.normalise(env_id, mean))
+            if threshold is not None:
+                took = steps_to(steps, values, threshold)
+                took = np.append(took, np.full(analysis.failed[env_id, label], np.inf))
+                median = np.median(took)
+                text = f"{median:,.0f}" if math.isfinite(median) else "not by more than half"
+                column = f"{env_id}, {threshold:g}"
+                reached[label, column] = f"{text}\n{np.isfinite(took).sum()} of {len(took)} seeds"
+    if not areas:
+        return None
+    for label, values in normalised.items() if len(analysis.normalised) > 1 else ():
+        if len(values) == len(analysis.normalised):
+            areas[label, "normalised"] = with_interval(float(pooled_iqm(*values)), *interval(values))
+    caption = "Area under the learning curve: mean greedy return over the training, IQM and 95 % interval"
+    tables = [pivot(areas, analysis, caption, ("normalised",))]
+    if reached:
+        caption = "Median steps to a threshold; a seed that never reaches it counts as later than all that do"
+        tables.append(pivot(reached, analysis, caption, tuple(dict.fromkeys(column for _, column in reached))))
+    return Section("Speed of learning", tables=tables)
+
+
+def q_values(analysis: Analysis) -> Section | None:
+    """Predicted against realised Q over time."""
+    by_env, biases = {}, {}
+    for env_id, group in analysis.groups.items():
+        for label, records in group.items():
+            whole = [r for r in records if {Q_PREDICTED, Q_REALISED} <= r.curves.keys()]
+            whole = [r for r in whole if np.array_equal(r.curves[Q_PREDICTED][0], r.curves[Q_REALISED][0])]
+            predicted, realised = analysis.curve(whole, Q_PREDICTED), analysis.curve(whole, Q_REALISED)
+            if predicted and realised:
+                middle = [np.median(values, axis=0) for _, _, values in (predicted, realised)]
+                by_env.setdefault(env_id, {})[label] = (predicted[1], *middle)
+                bias = predicted[2][:, -1] - realised[2][:, -1]
+                biases[label, env_id] = with_interval(float(pooled_iqm(bias)), *interval([bias]))
+    if not by_env:
+        return None
+    words = "Median over seeds, in greedy play. A solid line above its dashed one is overestimation."
+    caption = "Predicted minus realised at the end, IQM and 95 % interval"
+    figure = figures.q_values(by_env, analysis.colors)
+    shown = Picture("q_values", "Predicted and realised Q over environment steps", figure)
+    return Section("Are the Q-values right?", words, shown, [pivot(biases, analysis, caption)])
+
+
+def sweeps(analysis: Analysis) -> Section | None:
+    """One panel for each argument that was varied."""
+    by_name = {}
+    scripts = list(dict.fromkeys(base_of(label) for label in analysis.labels))
+    referenced = [env_id for env_id in analysis.groups if env_id in analysis.references]
+    env_ids = referenced or list(analysis.groups)[:1]
+    for name, values in underscored(analysis.results.sweeps).items():
+        for script, value in itertools.product(scripts, values):
+            samples = []
+            for env_id in env_ids:  # the base has this value in one environment, perhaps, and a variant in another
+                for label, records in analysis.groups[env_id].items():
+                    alone = all(set(r.varied) <= {name} and r.args.get(name) == value for r in records)
+                    if alone and base_of(label) == script:
+                        final = analysis.finals(env_id, label)
+                        samples.append(analysis.normalise(env_id, final) if referenced else final)
+            if len(samples) == len(env_ids):
+                text = f"{value:g}" if isinstance(value, float) else str(value)
+                row = (text, float(pooled_iqm(*samples)), *map(float, interval(samples)), np.concatenate(samples))
+                by_name.setdefault(name, {}).setdefault(script, []).append(row)
+    if not by_name:
+        return None
+    ylabel = "normalised final return, IQM" if referenced else "final return, IQM"
+    words = "One argument varied at a time, everything else as it was. Dots are seeds, bands 95 % intervals of the IQM."
+    figure = figures.sweeps(by_name, figures.palette(scripts), ylabel)
+    return Section("Sweeps", words, Picture("sweeps", "Final return against each argument", figure))

@@ -1,0 +1,123 @@
+"""Writes a report: index.html (self-contained), report.md, figures as SVG and PNG, every seed's numbers as CSV."""
+
+import base64
+import json
+import math
+import re
+import time
+from collections import Counter
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from benchmark.launch.status import STATES
+from benchmark.report import appendix, figures, sections
+from benchmark.report.analysis import Q_PREDICTED, Q_REALISED, Analysis
+from benchmark.report.records import Results
+from benchmark.report.statistics import area, steps_to, write_table
+from benchmark.run_folder import RETURN
+
+FIGURES = ("finals", "curves", "curves_across", "profiles", "improvement", "sweeps", "q_values")
+WITHOUT_RUNS = (sections.summary, appendix.troubles, appendix.protocol)
+SECTIONS = (
+    sections.summary,
+    sections.final_returns,
+    sections.learning_curves,
+    sections.curves_across,
+    sections.performance_profiles,
+    sections.improvement,
+    sections.sweeps,
+    sections.speed_of_learning,
+    sections.q_values,
+    appendix.cost,
+    appendix.references,
+    appendix.troubles,
+    appendix.protocol,
+)
+
+
+def write_csv(analysis: Analysis, folder: Path) -> None:
+    """finals.csv: a row a run, complete or not, with its last episodes' returns; curves.csv: a row an evaluation."""
+    finals, curves = [], []
+    for record in analysis.results.records:
+        row = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "state": record.state}
+        if record.state != "done":
+            finals.append(row)
+            continue
+        row["final_return"] = record.final
+        known = analysis.references.get(record.env_id, {})
+        row["normalised"] = float(analysis.normalise(record.env_id, np.array(record.final))) if known else ""
+        row["area"] = row["steps_to_threshold"] = ""
+        if RETURN in record.curves:
+            steps, values = record.curves[RETURN]
+            row["area"] = float(area(steps, values[None])[0])
+            if "threshold" in known:
+                row["steps_to_threshold"] = float(steps_to(steps, values[None], known["threshold"])[0])
+            others = {name: dict(zip(*record.curves[name], strict=True)) for name in record.curves}
+            for step, value in zip(steps, values, strict=True):
+                point = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "step": int(step)}
+                point |= {"episodic_return": float(value)}
+                for name in (Q_PREDICTED, Q_REALISED):
+                    point[name.removeprefix("eval/")] = float(others.get(name, {}).get(step, math.nan))
+                curves.append(point)
+        kept = ("best_return", "global_step", "updates", "seconds", "sps")
+        row |= {name: record.result.get(name, "") for name in kept}
+        finals.append(row | {"returns": json.dumps(record.result.get("returns", []))})
+    whole = next((row for row in finals if row["state"] == "done"), {})
+    finals = [dict.fromkeys(whole, "") | row for row in finals]
+    for rows, name in ((finals, "finals.csv"), (curves, "curves.csv")):
+        if rows:
+            write_table(rows, folder / name)
+
+
+def markdown(text: str) -> str:
+    """Escapes what Markdown or HTML would read as anything but text; a second line comes in brackets."""
+    first, *rest = str(text).splitlines() or [""]
+    line = " ".join([first, *(f"({one})" for one in rest)])
+    line = re.sub(r"([\\`*\[\]|$#~]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def indented(text: str) -> str:
+    """As a block of code in Markdown."""
+    return "\n".join(f"    {line}" for line in str(text).splitlines())
+
+
+def data_uri(svg: str) -> str:
+    """An SVG as the source of an image: it can neither run scripts nor clash with the names of another."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | None = None) -> list[str]:
+    """Writes the report of these runs into a folder, which is made, and returns the verdicts. Raises OSError."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    figures.setup()
+    analysis = Analysis(results, pairs)
+    made = [make(analysis) for make in (SECTIONS if analysis.groups else WITHOUT_RUNS)]
+    written = [section for section in made if section]
+    for name in FIGURES:
+        for form in ("svg", "png"):  # of another report, perhaps, written here before
+            (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
+    pictures = [section.picture for section in written if section.picture]
+    images = {picture.name: figures.save(picture.figure, folder / "figures", picture.name) for picture in pictures}
+    write_csv(analysis, folder)
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    templates = jinja2.Environment(
+        loader=loader, autoescape=jinja2.select_autoescape(["html"]), undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    templates.filters |= {"md": markdown, "indented": indented}
+    states = Counter(record.state for record in results.records)
+    context = {
+        "title": results.title,
+        "sections": written,
+        "states": {state: states[state] for state in (*STATES, "unfinished") if states[state]},
+        "total": len(results.records),
+        "date": time.strftime("%Y-%m-%d"),
+        "images": {name: data_uri(svg) for name, svg in images.items()},
+    }
+    for name in ("index.html", "report.md"):
+        (folder / name).write_text(templates.get_template(name).render(context), encoding="utf-8")
+    return sections.verdicts(analysis)

@@ -1,0 +1,31 @@
+"""Times of our scripts and of others on the same work, side by side in one run; each part has --help of its own.
+
+python -m benchmark.speed peers           # steps of dqn.py, beside Stable-Baselines3 and CleanRL
+python -m benchmark.speed rungs           # steps of every script that grew out of dqn.py
+python -m benchmark.speed replay          # prioritized replay, beside cpprb and numpy.random.choice
+python -m benchmark.speed fqi             # an iteration of fitted Q iteration, beside a tutorial's
+python -m benchmark.speed tabular         # steps in a table, beside the bare environment
+python -m benchmark.speed harness         # what the harness adds to a run, and what a second worker gives
+python -m benchmark.speed atari           # steps of dqn_atari.py, beside CleanRL's
+python -m benchmark.speed atari_env       # the game alone, beside CleanRL's wrappers
+python -m benchmark.speed atari_replay    # bytes of a transition, and the time to draw
+python -m benchmark.speed atari_parts     # what a step of dqn_atari.py is made of
+"""
+
+import importlib
+import sys
+
+PARTS = ("peers", "rungs", "replay", "fqi", "tabular", "harness", "atari", "atari_env", "atari_replay", "atari_parts")
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1] not in PARTS:
+        asked = sys.argv[1:2] == ["--help"]
+        print(__doc__ if asked else f"error: give one of {', '.join(PARTS)}", file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
+    part = sys.argv.pop(1)
+    importlib.import_module(f"benchmark.speed.{part}").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Steps of dqn_atari.py on Pong in steady state, and of CleanRL's unchanged dqn_atari.py.
+
+    python -m benchmark.speed atari --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python
+    python -m benchmark.speed atari --cuda --compile --num-envs 1 8 16
+
+Batch 32, one update every 4 steps, ε fixed at 0.05. Nothing is tied to a core, and each has its default threads. Both
+learn on the CPU, or with `--cuda` on the GPU.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import tyro
+
+from benchmark.speed.timing import in_turns, report, step_of_cleanrl, step_of_script
+
+WORK = {"learning_starts": 1_000, "start_e": 0.05, "end_e": 0.05, "buffer_size": 10_000}
+
+
+@dataclass
+class Args:
+    repeats: int = 5  # times each program runs
+    steps: int = 5_000  # environment steps of a run
+    skip: int = 2_000  # steps that are not timed; learning starts at 1,000
+    num_envs: tuple[int, ...] = (1, 8)  # games in parallel
+    compile: bool = False  # with torch.compile
+    cuda: bool = False  # learn on the GPU
+    cleanrl: Path | None = None  # folder of a CleanRL checkout
+    cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
+
+
+def ours(args: Args, num_envs: int) -> float:
+    """Microseconds a step of dqn_atari.py."""
+    # The evaluation comes behind what is timed: one short game.
+    flags = {"eval_frequency": args.steps, "eval_episodes": 1, "max_frames": 2_000, "env_id": "PongNoFrameskip-v4"}
+    flags |= {"total_timesteps": args.steps, "num_envs": num_envs, "cuda": args.cuda, "compile": args.compile}
+    return step_of_script("dqn_atari.py", args.skip, **WORK, **flags)
+
+
+def cleanrl(args: Args) -> float:
+    """Microseconds a step of CleanRL's dqn_atari.py."""
+    flags = WORK | {"total-timesteps": args.steps, "env-id": "PongNoFrameskip-v4"}
+    line = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in flags.items())
+    line += f" --{'' if args.cuda else 'no-'}cuda"
+    return step_of_cleanrl(
+        args.cleanrl / "cleanrl" / "dqn_atari.py", args.cleanrl_python, line, args.steps - args.skip, {}
+    )
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    programs = {f"dqn_atari.py, {n} game{'s' * (n > 1)}": partial(ours, args, n) for n in args.num_envs}
+    mine = list(programs)
+    if args.cleanrl:
+        programs["CleanRL"] = partial(cleanrl, args)
+    title = "a step of DQN on Pong"
+    report(in_turns(programs, args.repeats, title), title, mine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What a step of dqn_atari.py is made of, each part by itself and waited for.
+
+    python -m benchmark.speed atari_parts --cuda --num-envs 1 8 16 32
+
+In the script the games are played while the network learns, and a GPU is not waited for after an update, so a step
+takes less than the sum.
+"""
+
+import statistics
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+
+import dqn_atari
+from benchmark.speed.timing import median_time
+
+
+@dataclass
+class Args:
+    repeats: int = 5  # times each program runs
+    steps: int = 12_000  # a twentieth of it are the calls of each part
+    num_envs: tuple[int, ...] = (1, 8)  # games in parallel
+    cuda: bool = False  # learn on the GPU
+
+
+def parts_of_a_step(env: gym.vector.VectorEnv, own: dqn_atari.Args, device: torch.device) -> dict:
+    """{name: (call, steps that a call serves)} of dqn_atari.py, in the order in which they come."""
+    n, rng = env.num_envs, np.random.default_rng(1)
+    buffer = dqn_atari.ReplayBuffer(10_000, n, device)
+    q_network, target_network = (dqn_atari.QNetwork(4, 6, own).to(device) for _ in range(2))
+    optimizer = torch.optim.Adam(q_network.parameters(), lr=own.learning_rate, fused=True)
+    (obs, _), zeros = env.reset(seed=1), np.zeros(n, np.int64)
+
+    def write() -> None:
+        buffer.add(obs, zeros, zeros, zeros, zeros)
+
+    def update() -> None:
+        optimizer.zero_grad()
+        dqn_atari.backpropagate(q_network, target_network, batch, own)
+        optimizer.step()
+
+    for _ in range(10_000 // n):
+        write()
+    batch = buffer.sample(own.batch_size, rng, device)
+    return {
+        "acting, with both transfers": (lambda: q_network.q_values(obs), n),
+        "of that the pictures' transfer": (lambda: dqn_atari.to_device(torch.from_numpy(obs), device), n),
+        "games": (lambda: env.step(rng.integers(6, size=n)), n),
+        "replay write": (write, n),
+        "sampling": (lambda: buffer.sample(own.batch_size, rng, device), own.train_frequency),
+        "update": (update, own.train_frequency),
+    }
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    if args.cuda and not torch.cuda.is_available():
+        sys.exit("error: --cuda needs a GPU and a PyTorch built for it; this one finds none")
+    own = dqn_atari.with_protocol(dqn_atari.Args(env_id="PongNoFrameskip-v4", cuda=args.cuda))
+    device = torch.device("cuda" if args.cuda else "cpu")
+    calls = max(args.steps // 20, 1)  # of each part; few, because an update takes tens of milliseconds on a CPU
+    torch.set_num_threads(own.num_threads)
+    wait = torch.cuda.synchronize if args.cuda else lambda: None
+    for n in args.num_envs:
+        print(
+            f"\n{n} game{'s' * (n > 1)}, on the {device.type}: median microseconds of a call (min, max), and of a step"
+        )
+        with closing(dqn_atari.make_env(own, n)) as env:
+            for name, (call, steps) in parts_of_a_step(env, own, device).items():
+
+                def waited_for(call: Callable = call) -> None:
+                    call()
+                    wait()
+
+                rows = {name: waited_for} | ({"until it is launched": call} if args.cuda else {})
+                for what, timed in rows.items():
+                    waited_for()
+                    each = [median_time(timed, calls) for _ in range(args.repeats)]
+                    took = statistics.median(each)
+                    print(f"  {what:30} {took:9.1f} ({min(each):.1f}, {max(each):.1f}) {took / steps:9.1f}")
+
+
+if __name__ == "__main__":
+    main()

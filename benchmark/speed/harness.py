@@ -1,0 +1,62 @@
+"""What the harness adds to a run, and what a second worker gives.
+
+    python -m benchmark.speed harness
+
+Runs of dqn.py by `python -m benchmark run` with one worker and with two, and started one after the other without it.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import tyro
+
+from benchmark.run_folder import ROOT
+from benchmark.speed.timing import in_turns, run_script
+
+
+@dataclass
+class Args:
+    runs: int = 8  # runs in a turn
+    steps: int = 12_000  # environment steps of a run
+    repeats: int = 5  # times each program runs
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+
+    def with_workers(workers: int) -> float:
+        command = [sys.executable, "-m", "benchmark", "run", "--scripts", "dqn.py", "--env-ids", "CartPole-v1"]
+        command += ["--num-seeds", str(args.runs), "--workers", str(workers)]
+        with tempfile.TemporaryDirectory() as folder:
+            command += ["--runs-dir", folder, "--arguments", f"total_timesteps={args.steps}"]
+            begin = time.perf_counter()
+            subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+            return time.perf_counter() - begin
+
+    def without() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            for seed in range(1, args.runs + 1):
+                run_script("dqn.py", Path(folder), env_id="CartPole-v1", seed=seed, total_timesteps=args.steps)
+            return time.perf_counter() - begin
+
+    programs = {"alone": without, "one": partial(with_workers, 1), "two": partial(with_workers, 2)}
+    times = in_turns(programs, args.repeats, "harness")
+    ratios = [one / two for one, two in zip(times["one"], times["two"], strict=True)]
+    added = [(one - alone) / args.runs for one, alone in zip(times["one"], times["alone"], strict=True)]
+    for name, values in times.items():
+        print(f"  {name:6} {statistics.median(values):7.1f} s ({min(values):.1f}, {max(values):.1f})")
+    print(
+        f"two workers are {statistics.median(ratios):.2f} times as fast as one ({min(ratios):.2f}, {max(ratios):.2f})"
+    )
+    print(f"the harness adds {statistics.median(added):.2f} s to a run ({min(added):.2f}, {max(added):.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Steps of every script that grew out of dqn.py, and what an update of each costs, eager and compiled.
+
+    python -m benchmark.speed rungs
+    python -m benchmark.speed rungs --scripts dqn.py rainbow.py --repeats 5
+
+The work is that of `peers`; it and dqn.py's other flags are the same for all. drqn.py, whose batch is one of sequences,
+learns from as many steps, 16 sequences of 8, and cannot be compiled. qt_opt.py runs on Pendulum-v1, because its actions
+are continuous: its step has another environment, its update another maximum. The price of an update is what a step
+with an update in every step takes longer than one with an update in ten, times 10/9.
+"""
+
+import statistics
+from dataclasses import dataclass
+from functools import partial
+
+import tyro
+
+from benchmark.ladder import DQN_FAMILY
+from benchmark.pages import here, markdown, write_block
+from benchmark.run_folder import ROOT
+from benchmark.speed import peers
+from benchmark.speed.timing import in_turns, on_one_core, ratio
+
+OWN = {"drqn.py": {"batch_size": 16, "sequence_length": 8}, "qt_opt.py": {"env_id": "Pendulum-v1"}}
+PAGE = ROOT / "docs" / "results" / "speed.md"
+SELDOM, ALWAYS = 10, 1  # environment steps between updates
+
+
+@dataclass
+class Args:
+    scripts: tuple[str, ...] = tuple(DQN_FAMILY)  # the scripts, the first of which the others are held against
+    repeats: int = 3  # times each program runs
+    steps: int = 6_000  # environment steps of a run
+    skip: int = 2_000  # steps that are not timed; learning starts at 1,000
+    compile: bool = True  # time them with --compile too
+    page: bool = False  # write the table into docs/results/speed.md
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    on_one_core()
+    work = peers.Args(steps=args.steps, skip=args.skip)
+    kinds = [(script, compiled) for script in args.scripts for compiled in (False, True)[: 1 + args.compile]]
+    kinds = [kind for kind in kinds if kind != ("drqn.py", True)]
+    programs = {
+        (script, compiled, every): partial(
+            peers.step, work, every, script=script, compile=compiled, **OWN.get(script, {})
+        )
+        for script, compiled in kinds
+        for every in (SELDOM, ALWAYS)
+    }
+    times = in_turns(programs, args.repeats, "rungs")
+    update = {}  # of each turn
+    for kind in kinds:
+        pairs = zip(times[*kind, SELDOM], times[*kind, ALWAYS], strict=True)
+        update[kind] = [(always - seldom) / (1 / ALWAYS - 1 / SELDOM) for seldom, always in pairs]
+    first, rows = (args.scripts[0], False), []
+    for kind in kinds:
+        script, compiled = kind
+        medians = [statistics.median(values) for values in (times[*kind, SELDOM], times[*kind, ALWAYS], update[kind])]
+        name = f"`{script}{' --compile' * compiled}`"
+        rows.append([name, *(f"{value:.0f}" for value in medians), f"{ratio(update[kind], update[first]):.2f}"])
+    header = ["µs", "a step, an update in ten", "a step, an update in each", "an update", f"times {first[0]}'s"]
+    table = markdown(header, rows)
+    print(table)
+    if args.page:
+        how = f"Medians of {args.repeats} runs of {args.steps:,} steps, {here()}."
+        write_block(PAGE, "rungs", "python -m benchmark.speed rungs --page", f"{how}\n\n{table}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Clocks, programs that take turns, and medians."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmark.run_folder import ROOT, read_scalars
+from benchmark.suite import as_arguments
+
+
+def on_one_core() -> None:
+    """Ties this process, and what it starts, to one core, on Linux.
+
+    A log that is written by a thread on another core slows the first one down.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def in_turns(programs: dict[str, Callable[[], float]], repeats: int, title: str) -> dict[str, list[float]]:
+    """The times that every program returns, `repeats` of each, taking turns: a slow hour slows all of them."""
+    times = {name: [] for name in programs}
+    for _ in tqdm(range(repeats), desc=title):
+        for name, program in programs.items():
+            times[name].append(program())
+    return times
+
+
+def ratio(slower: list[float], faster: list[float]) -> float:
+    """By how much the one takes longer than the other: the median of the ratios of each turn."""
+    return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
+
+
+def report(times: dict[str, list[float]], title: str, mine: list[str]) -> None:
+    """Prints medians, and by how much `mine` are faster than the others."""
+    print(f"\n{title}: median microseconds of {len(next(iter(times.values())))} runs (min, max)")
+    for name, values in times.items():
+        line = f"  {name:24} {statistics.median(values):7.1f} ({min(values):.1f}, {max(values):.1f})"
+        for own in mine if name not in mine else ():
+            line += f"   {own} is {ratio(values, times[own]):.2f} times as fast"
+        print(line)
+
+
+def median_time(call: Callable[[], None], times: int) -> float:
+    """Median microseconds of a call."""
+    clocks = [time.perf_counter()]
+    for _ in range(times):
+        call()
+        clocks.append(time.perf_counter())
+    return statistics.median(np.diff(clocks)) * 1e6
+
+
+def run_script(script: str | Path, runs_dir: Path, **flags) -> Path:
+    """Runs `python script --flag value ...` and returns its run folder; CalledProcessError if it failed.
+
+    A script is a file of this repository, or a whole path. Flags are as in Args: compile=True, hidden_sizes=(120, 84).
+    """
+    given = [part for name, value in flags.items() for part in as_arguments(name, value)]
+    command = [sys.executable, str(ROOT / script), "--runs-dir", str(runs_dir), *given]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Path(out.splitlines()[-1].split("see ")[-1])
+
+
+def step_of_script(script: str | Path, skip: int, **flags) -> float:
+    """Microseconds a step of a program with our command line, from the clock of its TensorBoard events after `skip`."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = run_script(script, Path(folder), **flags)
+        clocks = [(step, clock) for step, _, clock in read_scalars(run_dir)["charts/SPS"] if step >= skip]
+    (first, begin), *_, (last, end) = clocks
+    return (end - begin) / (last - first) * 1e6
+
+
+def step_of_cleanrl(script: Path, python: Path, flags: str, timed: int, env: dict[str, str]) -> float:
+    """Microseconds a step of the last `timed` steps of one of CleanRL's scripts.
+
+    It prints its SPS every 100 steps; what counts is when.
+    """
+    command = [str(python), "-u", str(script), *flags.split()]
+    env = os.environ | {"PYTHONPATH": str(script.parents[1]), "PYTHONWARNINGS": "ignore"} | env
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True)
+        clocks = [time.perf_counter() for line in process.stdout if line.startswith("SPS")]
+        if process.wait() != 0:
+            raise subprocess.CalledProcessError(process.returncode, command)
+    clocks = clocks[-timed // 100 :]
+    return (clocks[-1] - clocks[0]) / (len(clocks) - 1) / 100 * 1e6
