@@ -124,7 +124,7 @@ REACHERS = {
     "DQN, 5 x 5": ("dqn.py", f"{HERE}Reach5-v0"),
     "DQN, 11 x 11": ("dqn.py", f"{HERE}Reach11-v0"),
 }
-TRIED = [{"learning_rate": rate, "gamma": gamma} for rate in (1e-3, 3e-3, 1e-2) for gamma in (0.9, 0.95, 0.98)]
+TRIED = [{"learning_rate": rate, "gamma": gamma} for rate in (1e-3, 3e-3, 1e-2) for gamma in (0.8, 0.9, 0.95)]
 TUNED = {
     "QT-Opt": {"learning_rate": 1e-3, "gamma": 0.9},
     "DQN, 5 x 5": {"learning_rate": 3e-3, "gamma": 0.9},
