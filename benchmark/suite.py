@@ -1,6 +1,6 @@
 """What to run: scripts × environments × seeds, from the command line or from a TOML file.
 
-    scripts = ["dqn.py", "double_dqn.py"]       # beside the suite's file, or in the repository
+    scripts = ["dqn.py", "dqn.py --loss huber"] # beside the suite's file, or in the repository; with flags of its own
     peers = ["benchmark/peers/sb3_dqn.py"]      # run too with --peers
     num_seeds = 10                              # first_seed = 1, time_limit = 60 (minutes a run)
 
@@ -25,6 +25,7 @@ import difflib
 import hashlib
 import json
 import re
+import shlex
 import sys
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
@@ -127,6 +128,28 @@ def parse_argument(text: str) -> tuple[str, object]:
     return name.strip().lstrip("-").replace("-", "_"), value
 
 
+def with_flags(contender: str) -> tuple[str, dict]:
+    """The script and the flags of a contender that is given as on a command line: "dqn.py --loss huber --no-anneal-lr".
+
+    A flag without a value is true, or false after --no-; one with several values is a list. Raises BadInput.
+    """
+    script, *given = contender.split(" --")
+    flags = {}
+    try:
+        for text in given:
+            first, *values = shlex.split(text)
+            name, equals, value = first.partition("=")
+            values = [parse_argument(f"{name}={one}")[1] for one in ([value] if equals else values)]
+            if values:
+                flags[name] = values if len(values) > 1 else values[0]
+            else:
+                flags[name.removeprefix("no-")] = not name.startswith("no-")
+    except ValueError as error:
+        raise BadInput(f"{contender!r} is not a script with flags: {error}") from error
+    check_flags(flags, contender)
+    return script.strip(), underscored(flags)
+
+
 def find_suite(name: str) -> Path:
     """The TOML file of a suite that is shipped, or of that path. Raises BadInput if there is none."""
     for path in (Path(name), SUITES / f"{name}.toml"):
@@ -206,7 +229,12 @@ def expand(
         raise BadInput(f"{unusable[0]!r} is not the name of an environment")
     check_flags(arguments or {}, "--arguments")
 
-    paths = list(dict.fromkeys(find_script(name, Path.cwd() if scripts else folder) for name in names))
+    where = Path.cwd() if scripts else folder
+    contenders = []  # (script, its own flags)
+    for script, own in map(with_flags, names):
+        if (contender := (find_script(script, where), own)) not in contenders:
+            contenders.append(contender)
+    paths = list(dict.fromkeys(path for path, _ in contenders))
     text = {path: text_hash(path) for path in paths}
     same = {(path.name, text[path]): path for path in paths}
     if len(same) < len(paths):
@@ -221,12 +249,13 @@ def expand(
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
         for env_id in dict.fromkeys(env_ids):
-            for path in paths:
+            for path, own in contenders:
                 flags = everywhere | underscored(suite.get("environments", {}).get(env_id, {}))
-                flags |= special.get(path, {}) | given
+                flags |= special.get(path, {}) | given | own
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
-                    label = " ".join([named[path], *(p for f, v in changed.items() for p in as_arguments(f, v))])
+                    shown = (own | changed).items()
+                    label = " ".join([named[path], *(part for f, v in shown for part in as_arguments(f, v))])
                     run = Run(str(path), label, env_id, flags | changed, seed, text[path], changed)
                     runs.setdefault(run.folder, run)
     return list(runs.values())

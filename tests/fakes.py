@@ -88,7 +88,7 @@ def write_events(folder: Path, rows: list[tuple[int, dict[str, float]]]) -> Path
     with path.open("wb") as file:
         for step, scalars in rows:
             values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-            record = Event(step=step, wall_time=float(step), summary=Summary(value=values)).SerializeToString()
+            record = Event(step=step, wall_time=step / 8000, summary=Summary(value=values)).SerializeToString()
             file.write(struct.pack("<QI", len(record), 0) + record + bytes(4))
     return path
 

@@ -28,7 +28,7 @@ import dqn
 from benchmark import __main__ as command_line
 from benchmark.launch import status
 from benchmark.run_folder import finite, is_locked, read_attempts
-from benchmark.suite import SUITES, BadInput, expand, labels, parse_argument, read_plan, read_suite, slug
+from benchmark.suite import SUITES, BadInput, expand, labels, parse_argument, read_plan, read_suite, slug, with_flags
 
 ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
 
@@ -182,11 +182,31 @@ def test_a_suite_from_a_file(bench, tmp_path):
 @pytest.mark.parametrize("suite", sorted(path.stem for path in SUITES.glob("*.toml")))
 def test_suites_that_are_shipped(suite, tmp_path):
     read = read_suite(SUITES / f"{suite}.toml")
-    for script in (*read["scripts"], *read.get("peers", [])):
+    for script, _ in map(with_flags, (*read["scripts"], *read.get("peers", []))):
         (tmp_path / script).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / script).touch()
     runs = expand(read, tmp_path, peers=True)
     assert len({run.folder for run in runs}) == len(runs) >= 8
+
+
+def test_a_script_with_flags_of_its_own_is_a_contender(tmp_path):
+    """They win over what is given for all, and are a part of its name; the script without them is another contender."""
+    write_script(tmp_path)
+    names = ["fake.py", "fake.py --loss huber --no-anneal-lr --sizes 8 4 --note='a b' --env-kwargs k=1 --published"]
+    suite = {"scripts": [*names, names[1]], "arguments": {"loss": "mse", "gamma": 0.9}}
+    plain, own = expand(suite, tmp_path, env_ids=["A"], num_seeds=1, arguments={"gamma": 0.8})
+    assert plain.flags == {"loss": "mse", "gamma": 0.8} and plain.label == "fake.py"
+    flags = {"loss": "huber", "anneal_lr": False, "sizes": [8, 4], "note": "a b", "env_kwargs": "k=1"}
+    assert (
+        own.flags == flags | {"gamma": 0.8, "published": True}
+        and plain.script == own.script
+        and plain.folder != own.folder
+    )
+    words = "fake.py --loss=huber --no-anneal-lr --sizes 8 4 --note=a b --env-kwargs=k=1 --published"
+    assert own.label == words and own.varied == {}
+    for wrong in ("fake.py --note='a", "fake.py -- ", "fake.py --seed 3"):
+        with pytest.raises(BadInput, match=r"is not a script with flags|set by the harness"):
+            expand({"scripts": [wrong]}, tmp_path, env_ids=["A"])
 
 
 def test_arguments_of_an_environment_as_a_table(tmp_path):

@@ -27,7 +27,7 @@ from benchmark.report.write import markdown, write_report
 from benchmark.run_folder import read_events, read_scalars
 
 ENV_IDS = {"CartPole-v1": (20.0, 500.0), "Acrobot-v1": (-500.0, -80.0)}
-FIGURES = ("curves", "curves_across", "finals", "profiles", "improvement", "q_values")
+FIGURES = ("curves", "curves_across", "finals", "profiles", "improvement", "q_values", "cost")
 
 
 @pytest.fixture
@@ -91,6 +91,91 @@ def test_everything_that_is_promised(bench, tmp_path):
             assert (report / "figures" / f"{name}.{form}").stat().st_size > 5000
         assert f"figures/{name}.svg" in text
     assert len([tag for tag, _ in page.tags if tag == "img"]) == len(FIGURES)
+
+
+LADDER = {"dqn.py": 0.5, "double_dqn.py": 0.52, "dueling_dqn.py": 0.48, "per_dqn.py": 0.5, "rainbow.py": 0.95}
+
+
+def test_pairs_that_matter_come_first_and_the_others_are_folded(bench, tmp_path):
+    """Of five contenders each against dqn.py, and Rainbow against each: 4 + 3 pairs; the other 3 are folded away."""
+    write_suite(tmp_path, LADDER, ENV_IDS, 6)
+    _, out, _ = bench("report", "suite")
+    *said, folded, _ = out.splitlines()
+    assert len(said) == 7 and all("dqn.py and" in line or "rainbow.py" in line or "dqn.py at" in line for line in said)
+    others = {"double_dqn.py and dueling_dqn.py", "double_dqn.py and per_dqn.py", "dueling_dqn.py and per_dqn.py"}
+    assert not any(pair in out for pair in others) and folded == "and of 3 more pairs in the report"
+    page, text = Page(tmp_path / "report" / "index.html"), (tmp_path / "report" / "report.md").read_text()
+    for shown in (page.text, text):
+        # 10 pairs, over both environments and in each of them.
+        assert "30 comparisons were made, of every pair over all environments and in each of them: " in shown
+        assert all(sum(f"between {pair}" in line for line in shown.splitlines()) == 1 for pair in others)
+        assert shown.index("3 more") > shown.index(said[0][:40])
+    assert ("details", {}) in page.tags and "<details>" in text
+
+
+def test_who_is_best_where(bench, tmp_path):
+    """Rainbow alone has the star; it is better than the four others, and they are worse than one of four."""
+    write_suite(tmp_path, LADDER, ENV_IDS, 6)
+    bench("report", "suite")
+    text = (tmp_path / "report" / "report.md").read_text()
+    table = text[text.index("★: the highest") : text.index("between dqn.py")]
+    found = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in table.splitlines() if ".py |" in line}
+    assert list(found) == list(LADDER)
+    for label, (cartpole, acrobot, better, worse) in found.items():
+        best = label == "rainbow.py"
+        assert ("★" in cartpole) == ("★" in acrobot) == best
+        assert (better.strip(), worse.strip()) == (("4 of 4", "0 of 4") if best else ("0 of 4", "1 of 4"))
+
+
+def test_what_survives_holms_correction_is_marked(tmp_path):
+    """Ten seeds each. a is above b everywhere: p = 0.0002, times 3. c is above b in 79 of 100 pairs: p = 0.028,
+    which times 2 is too much. d is above b in 55.
+    """
+    seeds = np.arange(10.0)
+    finals = {"a": seeds + 20, "b": seeds, "c": seeds + 3.1, "d": seeds + 0.1}
+    records = [
+        Record(label, "X-v0", seed, "done", tmp_path, result={RETURN: value})
+        for label, values in finals.items()
+        for seed, value in enumerate(values)
+    ]
+    pairs = [("a", "b"), ("c", "b"), ("d", "b")]
+    analysis = Analysis(Results("x", records), pairs)
+    found = [analysis.comparisons[*pair, None] for pair in pairs]
+    assert [one.probability for one in found] == pytest.approx([1, 0.79, 0.55])
+    assert found[1].p_value == pytest.approx(0.028, abs=0.001) and analysis.surviving == {("a", "b", None)}
+    above, some, none = write_report(Results("x", records), tmp_path / "report", pairs)
+    assert above.endswith(" †") and "c is better than b" in some and "No evidence" in none and "†" not in some + none
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "3 comparisons were made, one of each pair: 2 of them say better or worse, and 1 still do" in text
+    assert "1.00 better †" in text
+
+
+def test_of_a_peers_settings_the_better_one_is_compared(tmp_path):
+    skills = {"dqn.py": 5.0, "double_dqn.py": 5.0, "peer.py": 1.0, "peer.py --published": 9.0}
+    records = [
+        Record(label, "X-v0", seed, "done", tmp_path, result={RETURN: skill + seed / 10})
+        for label, skill in skills.items()
+        for seed in range(6)
+    ]
+    for more in ("more.py",):  # beyond six pairs
+        records += [Record(more, "X-v0", seed, "done", tmp_path, result={RETURN: 0.0}) for seed in range(6)]
+    analysis = Analysis(Results("x", records))
+    assert analysis.matters("dqn.py", "peer.py --published") and not analysis.matters("dqn.py", "peer.py")
+    assert analysis.matters("peer.py", "peer.py --published"), "and the two with each other"
+
+
+def test_cost_is_drawn_over_the_seconds_of_the_run(bench, tmp_path):
+    """8,000 steps a second; a run that took a rest, with more time between its events than it says, is left out."""
+    suite_dir = write_suite(tmp_path, {"a.py": 0.5}, {"CartPole-v1": (20.0, 500.0)}, 5)
+    record = read(suite_dir).records[0]
+    steps = record.curves[RETURN][0]
+    assert record.clock == pytest.approx(steps / 8000) and record.clock[-1] == 12.5
+    bench("report", "suite")
+    assert (tmp_path / "report" / "figures" / "cost.svg").exists()
+    for path in suite_dir.glob("*/*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 5.0}))
+    assert read(suite_dir).records[0].clock is None
+    assert bench("report", "suite")[0] == 0 and not (tmp_path / "report" / "figures" / "cost.svg").exists()
 
 
 def test_the_csv_holds_every_seed(bench, tmp_path):
@@ -184,8 +269,8 @@ def test_a_truncated_event_file(bench, tmp_path):
 def test_events_are_read_as_far_as_they_go(tmp_path):
     path = write_events(tmp_path, [(1, {"a": 1.0}), (2, {"b": 2.0}), (3, {"a": 3.0})])
     whole = path.read_bytes()
-    assert read_scalars(tmp_path) == {"a": [(1, 1.0, 1.0), (3, 3.0, 3.0)], "b": [(2, 2.0, 2.0)]}
-    assert read_scalars(tmp_path, "a") == {"a": [(1, 1.0, 1.0), (3, 3.0, 3.0)]}
+    assert read_scalars(tmp_path) == {"a": [(1, 1.0, 1 / 8000), (3, 3.0, 3 / 8000)], "b": [(2, 2.0, 2 / 8000)]}
+    assert read_scalars(tmp_path, "a") == {"a": [(1, 1.0, 1 / 8000), (3, 3.0, 3 / 8000)]}
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         events, complete = read_events(path)

@@ -11,6 +11,7 @@ from benchmark.report.statistics import (
     area,
     at_least,
     compare,
+    holm,
     interval,
     pooled_iqm,
     steps_to,
@@ -167,3 +168,25 @@ def test_intervals_of_the_probability_of_improvement_cover_95_percent(draw, shif
         found = compare([draw("normal", 10) + shift for shift in shifts], [draw("normal", 10) for _ in shifts])
         covered += found.low <= truth <= found.high
     assert 0.93 <= covered / 2000 <= most
+
+
+def test_p_value_is_the_mann_whitney_tests():
+    """Each of 5 above each of 5: z = (1 - 1/2) / √(11 / 300). The interval leaves 1/2 out exactly where p < 0.05."""
+    found = compare([np.arange(5.0) + 5], [np.arange(5.0)])
+    assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(0.5 / np.sqrt(11 / 300)))
+    rng = np.random.default_rng(0)
+    both = set()
+    for shift in np.linspace(0, 2, 40):
+        one = compare([rng.normal(shift, 1, 6)], [rng.normal(0, 1, 6)])
+        both.add(outcome := one.p_value < 0.05)
+        assert outcome == (not one.low <= 0.5 <= one.high)
+        turned = compare([np.arange(5.0)], [np.arange(5.0) + 5])
+    assert both == {True, False}
+    assert (turned.reversed.probability, turned.reversed.low) == pytest.approx((found.probability, found.low))
+    assert np.isnan(compare([np.arange(3.0)], [np.arange(3.0)]).p_value), "too few seeds"
+
+
+def test_holms_correction_by_hand():
+    """Of four the smallest times 4, the next times 3, 2 and 1; none below the one before it, none above 1."""
+    assert holm([0.04, 0.01, 0.03, 0.5]) == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0]) and len(holm([])) == 0

@@ -1,14 +1,19 @@
 """Stable-Baselines3's DQN behind the command line and the run folder of dqn.py, for comparisons.
 
     python benchmark/peers/sb3_dqn.py --env-id CartPole-v1
-    python -m benchmark run --scripts dqn.py benchmark/peers/sb3_dqn.py --env-ids CartPole-v1
+    python benchmark/peers/sb3_dqn.py --env-id CartPole-v1 --published
+    python -m benchmark run --scripts dqn.py "benchmark/peers/sb3_dqn.py --published" --env-ids CartPole-v1
 
 Flags, environments, greedy evaluation and log are dqn.py's own; the learning is Stable-Baselines3's. Two flags have no
 counterpart there, and args.json notes where they are asked for: --loss mse (it is always Huber's) and --compile.
+
+Hyperparameters are the flags', or with --published those that its maintainers publish for the environment in RL Zoo
+(rl-baselines3-zoo, hyperparams/dqn.yml at its commit 22e3ff2); they publish none for Pendulum-v1. The number of steps
+is the flag's all the same, because contenders are compared at equal steps.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -19,9 +24,33 @@ import torch
 import dqn
 from benchmark.peers import sb3
 
+RL_ZOO = {  # under the names of our flags; what is not listed there is Stable-Baselines3's default
+    "CartPole-v1": {
+        "learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1_000, "gamma": 0.99,
+        "target_network_frequency": 10, "train_frequency": 256, "gradient_steps": 128, "exploration_fraction": 0.16,
+        "end_e": 0.04,
+    },
+    "MountainCar-v0": {
+        "learning_rate": 4e-3, "batch_size": 128, "buffer_size": 10_000, "learning_starts": 1_000, "gamma": 0.98,
+        "target_network_frequency": 600, "train_frequency": 16, "gradient_steps": 8, "exploration_fraction": 0.2,
+        "end_e": 0.07,
+    },
+    "LunarLander-v3": {
+        "learning_rate": 6.3e-4, "batch_size": 128, "buffer_size": 50_000, "learning_starts": 0, "gamma": 0.99,
+        "target_network_frequency": 250, "train_frequency": 4, "gradient_steps": -1, "exploration_fraction": 0.12,
+        "end_e": 0.1,
+    },
+}  # fmt: skip
+RL_ZOO["Acrobot-v1"] = RL_ZOO["LunarLander-v3"]
+DEFAULTS = {"hidden_sizes": (256, 256), "tau": 1.0, "max_grad_norm": 10.0, "anneal_lr": False, "start_e": 1.0}
+
 
 @dataclass
 class Args(dqn.Args):
+    published: bool = False
+    """the hyperparameters that RL Zoo publishes for the environment, whatever the flags say"""
+    gradient_steps: int = 1
+    """updates every train_frequency steps (-1: as many as there were steps)"""
     exp_name: str = Path(__file__).stem
     """name of the experiment, a part of the run folder's name"""
 
@@ -32,6 +61,10 @@ def train(args: Args) -> Path:
     dqn.check(args)
     if args.evaluate or args.capture_video:
         raise dqn.BadInput("sb3_dqn.py has neither --evaluate nor --capture-video")
+    if args.published:
+        if args.env_id not in RL_ZOO:
+            raise dqn.BadInput(f"RL Zoo publishes no hyperparameters of DQN for {args.env_id}")
+        args = replace(args, **DEFAULTS, **RL_ZOO[args.env_id], loss="huber")
     torch.set_num_threads(1)
     env = dqn.make_env(args)
     model = stable_baselines3.DQN(
@@ -44,7 +77,7 @@ def train(args: Args) -> Path:
         tau=args.tau,
         gamma=args.gamma,
         train_freq=args.train_frequency,
-        gradient_steps=1,
+        gradient_steps=args.gradient_steps,
         target_update_interval=args.target_network_frequency,
         exploration_fraction=args.exploration_fraction,
         exploration_initial_eps=args.start_e,

@@ -7,10 +7,12 @@ import numpy as np
 
 from benchmark.report import figures
 from benchmark.report.records import Record, Results, base_of, read_references
-from benchmark.report.statistics import Comparison, compare
+from benchmark.report.statistics import FEWEST, LEVEL, Comparison, compare, holm
 from benchmark.run_folder import RETURN
 
 Q_PREDICTED, Q_REALISED = "eval/q_predicted", "eval/q_realised"
+PARENT, SUM = "dqn.py", "rainbow.py"  # what the others are held against, and what is held against the others
+FEW_PAIRS = 6  # so many are not worth telling apart
 
 
 class Analysis:
@@ -29,13 +31,38 @@ class Analysis:
         self.colors = figures.palette(self.labels)
         self.common = [env_id for env_id, group in self.groups.items() if len(group) == len(self.labels)]
         self.normalised = [env_id for env_id in self.common if env_id in self.references]
-        self.pairs = self.default_pairs() if pairs is None else pairs
+        self.asked_for, self.pairs = pairs is not None, self.default_pairs() if pairs is None else pairs
         self.curves = {env_id: {} for env_id in self.groups}  # {environment: {label: (records, steps, values)}}
         for env_id, group in self.groups.items():
             for label, records in group.items():
                 if found := self.curve(records, RETURN):
                     self.curves[env_id][label] = found
         self.curves = {env_id: by_label for env_id, by_label in self.curves.items() if by_label}
+        self.comparisons = {}  # {(a, b, environment, or None for all that both have): Comparison}
+        env_ids = results.env_ids if len(results.env_ids) > 1 else []
+        for (a, b), env_id in itertools.product(self.pairs, (None, *env_ids)):
+            if found := self.comparison(a, b, [env_id] if env_id else None):
+                self.comparisons[a, b, env_id] = found
+        self.told = [key for key, found in self.comparisons.items() if found.seeds >= FEWEST]
+        adjusted = holm([self.comparisons[key].p_value for key in self.told])
+        self.surviving = {key for key, p in zip(self.told, adjusted, strict=True) if p < 1 - LEVEL}
+
+    def matters(self, a: str, b: str) -> bool:
+        """Whether a pair is one that a reader asks for first: every rung against DQN, Rainbow against each.
+
+        Without DQN every contender against the first one. In a sweep all pairs are a variant and its base.
+        """
+        bases, pair = [base_of(label) for label in self.results.labels], {base_of(a), base_of(b)}
+        if self.asked_for or len(self.pairs) <= FEW_PAIRS or len(pair) == 1:
+            return True
+        first = {PARENT if PARENT in bases else bases[0], SUM}
+        return not (pair.isdisjoint(first) or self.outdone(a) or self.outdone(b))
+
+    def outdone(self, label: str) -> bool:
+        """Whether the same script does better with other flags: of a peer's settings the best one counts."""
+        others = [other for other in self.labels if base_of(other) == base_of(label) and other != label]
+        found = [self.comparison(other, label) for other in others]
+        return any(one.probability > 0.5 for one in found if one)
 
     def default_pairs(self) -> list[tuple[str, str]]:
         """Every pair, also with what failed in all runs; in a sweep, the bases, and every variant with its own."""

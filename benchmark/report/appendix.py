@@ -3,14 +3,22 @@
 import numpy as np
 
 from benchmark.launch.status import duration
+from benchmark.report import figures
 from benchmark.report.analysis import Analysis
-from benchmark.report.parts import Section, Table, number, pivot, seeds_text
+from benchmark.report.parts import Picture, Section, Table, number, pivot, seeds_text
 from benchmark.report.records import arguments_that_differ, numbers, values_of
+from benchmark.report.statistics import interval, pooled_iqm
 
 
 def cost(analysis: Analysis) -> Section:
-    """Steps a second and wall time."""
-    tables = []
+    """Return against wall time, steps a second, and the time of a run."""
+    tables, by_env = [], {}
+    for env_id, by_label in analysis.curves.items():
+        for label, (records, _, values) in by_label.items():
+            clocks = [record.clock for record in records if record.clock is not None]
+            if len(clocks) == len(records):
+                drawn = np.median(clocks, axis=0), pooled_iqm(values), *interval([values])
+                by_env.setdefault(env_id, {})[label] = drawn
     for name, caption, form in (
         ("sps", "Environment steps a second", "{:,.0f}".format),
         ("seconds", "Wall time of a run", duration),
@@ -22,7 +30,12 @@ def cost(analysis: Analysis) -> Section:
                     cells[label, env_id] = f"{form(np.median(values))}\n{form(min(values))} to {form(max(values))}"
         if cells:
             tables.append(pivot(cells, analysis, f"{caption}: median, and range over seeds"))
-    return Section("Cost", "Comparable only if all runs had the machine in the same way.", tables=tables)
+    picture, words = None, "Comparable only if all runs had the machine in the same way."
+    if by_env:
+        words += " The figure is that of the learning curves, over the median time at which a step was reached."
+        figure = figures.curves(by_env, analysis.colors, analysis.references, "seconds")
+        picture = Picture("cost", "Greedy return over seconds", figure)
+    return Section("Cost", words, picture, tables)
 
 
 def troubles(analysis: Analysis) -> Section:

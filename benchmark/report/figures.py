@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from benchmark.report.statistics import Comparison
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666")  # Okabe and Ito, ...
+MARKERS = dict(zip(COLORS, "osD^vPX*", strict=True))  # for whom colors are alike
 STYLE = {
     "figure.dpi": 100, "savefig.dpi": 160, "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888",
@@ -60,7 +61,8 @@ def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Fig
 
 def legend(figure: Figure, colors: dict[str, str], extra: Iterable[Line2D] = ()) -> None:
     """One legend for all panels. A name may begin with an underscore, which matplotlib would leave out."""
-    handles = [Line2D([], [], color=color, linewidth=3) for color in colors.values()] + list(extra)
+    handles = [Line2D([], [], color=color, marker=MARKERS.get(color), markersize=5) for color in colors.values()]
+    handles += extra
     names = [*colors, *(line.get_label() for line in extra)]
     names = [f"\u200b{name}" if name.startswith("_") else name for name in map(short, names)]
     characters = 11.5 * figure.get_figwidth() - 6 * len(names)  # that fit beside the handles
@@ -92,20 +94,23 @@ def save(figure: Figure, folder: Path, name: str) -> str:
 
 def band(axes, x, middle, low, high, color: str, shaded: bool = True, **style) -> None:
     """A line and its interval."""
-    axes.plot(x, middle, color=color, marker="o" if len(x) == 1 else None, **style)
+    marks = {"marker": MARKERS.get(color, "o" if len(x) == 1 else None), "markevery": max(len(x) // 5, 1)}
+    axes.plot(x, middle, color=color, markersize=4, **marks, **style)
     if shaded:
         axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
 
 
-def curves(by_env: dict[str, dict[str, tuple]], colors: dict[str, str], references: dict) -> Figure:
-    """by_env: {environment: {label: (steps, IQM, low, high)}}."""
+def curves(
+    by_env: dict[str, dict[str, tuple]], colors: dict[str, str], references: dict, xlabel: str = "environment steps"
+) -> Figure:
+    """by_env: {environment: {label: (x, IQM, low, high)}}."""
     figure, axes = panels(len(by_env))
     for panel, (env_id, by_label) in zip(axes, by_env.items(), strict=True):
-        for label, (steps, middle, low, high) in by_label.items():
-            band(panel, steps, middle, low, high, colors[label], few(colors))
+        for label, (x, middle, low, high) in by_label.items():
+            band(panel, x, middle, low, high, colors[label], few(colors))
         if env_id in references:
             panel.axhline(references[env_id]["reference"], color="#999999", linestyle=":", linewidth=1)
-        panel.set(title=short(env_id, TITLE), xlabel="environment steps", ylabel="greedy return")
+        panel.set(title=short(env_id, TITLE), xlabel=xlabel, ylabel="greedy return")
         thousands(panel)
     dotted = [Line2D([], [], color="#999999", linestyle=":", label="reference")]
     legend(figure, colors, dotted if set(by_env) & set(references) else ())

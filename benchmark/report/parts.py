@@ -30,13 +30,14 @@ class Picture:
 
 @dataclass
 class Section:
-    """A part of the report: words, a picture, tables, sentences, and the ends of logs."""
+    """A part of the report: words, tables, sentences, a picture, and what is folded away."""
 
     title: str
     words: str = ""
     picture: Picture | None = None
     tables: list[Table] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # sentences that are folded away
     logs: list[tuple[str, str]] = field(default_factory=list)
 
     @property

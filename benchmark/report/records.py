@@ -44,6 +44,7 @@ class Record:
     args: dict = field(default_factory=dict)  # args.json
     result: dict = field(default_factory=dict)  # result.json
     curves: dict = field(default_factory=dict)  # {name: (steps (n,), values (n,))}
+    clock: np.ndarray | None = None  # seconds since the start at each evaluation, if it ran in one go
     problem: str = ""  # why the run failed, or what is odd about a complete one
     log: str = ""  # the end of the log of a run that failed
     code: str = ""  # which version of the script
@@ -89,6 +90,11 @@ def fill(record: Record, run_dir: Path) -> None:
         if name in scalars:
             steps, values, _ = zip(*scalars[name], strict=True)
             record.curves[name] = np.array(steps), np.array(values, np.float32)
+    took = finite(record.result.get("seconds"))
+    if RETURN in record.curves and took is not None:
+        walls = np.array([wall for _, _, wall in scalars[RETURN]])
+        clock = took - (walls[-1] - walls)  # the last evaluation ends the run
+        record.clock = clock if (clock >= 0).all() else None  # a run that was resumed has taken a rest
     if RETURN not in record.curves:
         problems.append(f"its event files have no {RETURN}")
     record.problem = "; ".join(problems)

@@ -32,11 +32,47 @@ def summary(analysis: Analysis) -> Section:
     if left_out := sum(states[state] for state in ("running", "missing", "unfinished")):
         warnings.append(f"{left_out} runs are not complete, and left out.")
     differing = {name for group in analysis.groups.values() for name in differing_in(group)}
-    sentences = verdicts(analysis)
+    sentences, others = verdicts(analysis)
+    if analysis.told:
+        sentences.append(comparisons_made(analysis))
     if differing and not analysis.results.sweeps:
         sentences.append(f"Not only the scripts differ, their arguments do: {', '.join(sorted(differing))} (Protocol).")
     words = f"Warning: {' '.join(warnings)}" if warnings else ""
-    return Section("Summary", words, sentences=sentences)
+    tables = [standings(analysis)] if len(analysis.labels) > 2 and not analysis.results.sweeps else []
+    return Section("Summary", words, tables=tables, sentences=sentences, others=others)
+
+
+def comparisons_made(analysis: Analysis) -> str:
+    """How many there are, and what is left of them if all are taken together."""
+    told, decided = analysis.told, [key for key in analysis.told if analysis.comparisons[key].verdict != "no evidence"]
+    made = f"{len(told)} comparisons were made, of every pair over all environments and in each of them"
+    if len(analysis.results.env_ids) == 1:
+        made = f"{len(told)} comparison{'s were' if len(told) > 1 else ' was'} made, one of each pair"
+    return (
+        f"{made}: {len(decided)} of them say better or worse, and {len(analysis.surviving)} still do after Holm's "
+        "correction for all of them together, marked †."
+    )
+
+
+def standings(analysis: Analysis) -> Table:
+    """Who is best where, and how many of the others each contender is better and worse than."""
+    cells, best = {}, {}
+    for env_id, group in analysis.groups.items():
+        middle = {label: float(pooled_iqm(analysis.finals(env_id, label))) for label in group}
+        best[env_id] = max(middle, key=middle.get)
+        for label in group:
+            leader = analysis.comparison(best[env_id], label, [env_id])
+            beaten = label != best[env_id] and leader.verdict == "better"
+            text = with_interval(middle[label], *map(float, interval([analysis.finals(env_id, label)])))
+            cells[label, env_id] = text if beaten else f"★ {text}"
+    compared = {key[:2]: one for key, one in analysis.comparisons.items() if key[2] is None}
+    overall = compared | {(b, a): one.reversed for (a, b), one in compared.items()}
+    for label, verdict in itertools.product(analysis.labels, ("better", "worse")):
+        own = [one.verdict for (a, _), one in overall.items() if a == label]
+        cells[label, f"{verdict} than"] = f"{own.count(verdict)} of {len(own)}"
+    caption = "IQM of the final greedy returns. ★: the highest of its environment, or not shown to be below it. "
+    caption += "Better and worse than: over all environments"
+    return pivot(cells, analysis, caption, ("better than", "worse than"))
 
 
 def differing_in(group: dict[str, list[Record]]) -> dict[str, dict[str, str]]:
@@ -45,11 +81,12 @@ def differing_in(group: dict[str, list[Record]]) -> dict[str, dict[str, str]]:
     return {name: texts for name, texts in found.items() if "–" not in texts.values()}
 
 
-def verdicts(analysis: Analysis) -> list[str]:
-    """A sentence a pair, over all environments that both have."""
-    sentences, few = [], 0
+def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
+    """A sentence a pair, over all environments that both have: of those that matter most, and of the others."""
+    found, few = {True: [], False: []}, 0
     for a, b in analysis.pairs:
-        comparison = analysis.comparison(a, b)
+        sentences = found[analysis.matters(a, b)]
+        comparison = analysis.comparisons.get((a, b, None))
         if not comparison:
             without = [label for label in (a, b) if label not in analysis.labels and not analysis.has_failed(label)]
             nothing = f"There is no complete run of {' or '.join(without)}."
@@ -59,10 +96,10 @@ def verdicts(analysis: Analysis) -> list[str]:
             few += 1
             if few > 1:
                 continue
-        sentence = comparison.sentence(a, b)
+        sentence = comparison.sentence(a, b) + " †" * ((a, b, None) in analysis.surviving)
         decided = {}
         if comparison.seeds >= FEWEST and comparison.verdict == "no evidence":
-            singly = {e: analysis.comparison(a, b, [e]) for e in analysis.results.env_ids}
+            singly = {e: analysis.comparisons.get((a, b, e)) for e in analysis.results.env_ids}
             decided = {e: one.verdict for e, one in singly.items() if one and one.verdict != "no evidence"}
         if decided:
             places = "; ".join(
@@ -72,8 +109,8 @@ def verdicts(analysis: Analysis) -> list[str]:
             sentence += f" Taking environments singly, {a} is {places}."
         sentences.append(sentence)
     if few > 1:
-        sentences.append(f"The same holds for {few - 1} more {'pairs' if few > 2 else 'pair'}.")
-    return sentences
+        found[True].append(f"The same holds for {few - 1} more {'pairs' if few > 2 else 'pair'}.")
+    return found[True], found[False]
 
 
 def final_returns(analysis: Analysis) -> Section:
@@ -172,15 +209,16 @@ def improvement(analysis: Analysis) -> Section | None:
     rows, drawn = [], []
     singly = list(analysis.groups) if len(analysis.groups) > 1 else []
     for a, b in analysis.pairs:
-        overall = analysis.comparison(a, b)
+        overall = analysis.comparisons.get((a, b, None))
         if not overall:
             continue
         drawn.append((a, b, overall))
         row = [f"{a} over {b}"]
-        for comparison in [overall, *(analysis.comparison(a, b, [env_id]) for env_id in singly)]:
-            text = "–"
+        for env_id in (None, *singly):
+            text, comparison = "–", analysis.comparisons.get((a, b, env_id))
             if comparison:
                 said = "" if comparison.verdict == "no evidence" else f" {comparison.verdict}"
+                said += " †" * ((a, b, env_id) in analysis.surviving)
                 text = f"{comparison.probability:.2f}{said}\n{comparison.span}".rstrip()
             row.append(text)
         rows.append(row)
@@ -195,7 +233,8 @@ def improvement(analysis: Analysis) -> Section | None:
         "count half, and a run that failed counts as below all that did not. Where the 95 % interval contains 0.5, "
         "there is no evidence of a difference at this number of seeds, which is not evidence of none. Every cell is a "
         "comparison of its own: of twenty that do not differ, one is expected to seem to, and more where the seeds of "
-        "one script spread several times as far as those of the other. Intervals are Newcombe's (2006, method 5)."
+        "one script spread several times as far as those of the other; a † is left after Holm's correction for all of "
+        "them. Intervals are Newcombe's (2006, method 5)."
     )
     return Section("Probability of improvement", words, shown, [Table(["pair", "all", *singly], rows)])
 

@@ -102,6 +102,7 @@ class Comparison:
     low: float
     high: float
     seeds: int  # of the environment and script that has the fewest
+    p_value: float = math.nan  # that of the Mann-Whitney test, two-sided, of a probability of one half
 
     @property
     def verdict(self) -> str:
@@ -109,6 +110,11 @@ class Comparison:
         if self.seeds < FEWEST or self.low <= 0.5 <= self.high:
             return "no evidence"
         return "better" if self.low > 0.5 else "worse"
+
+    @property
+    def reversed(self) -> "Comparison":
+        """How b compares with a."""
+        return Comparison(1 - self.probability, 1 - self.high, 1 - self.low, self.seeds, self.p_value)
 
     @property
     def span(self) -> str:
@@ -160,7 +166,17 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
     inside = min(max(probability, 1e-9), 1 - 1e-9)  # at 0 and 1 themselves nothing is left of the variance
     low = scipy.optimize.brentq(outside, 0, inside) if probability > 0 else 0.0
     high = scipy.optimize.brentq(outside, inside, 1) if probability < 1 else 1.0
-    return Comparison(probability, low, high, seeds)
+    p_value = 2 * scipy.stats.norm.sf(abs(probability - 0.5) / math.sqrt(variance(0.5)))
+    return Comparison(probability, low, high, seeds, float(p_value))
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Adjusted p-values: below α for what is significant at level α among all of them together (Holm, 1979)."""
+    p, n = np.asarray(p_values, float), len(p_values)
+    order = np.argsort(p)
+    adjusted = np.empty(n)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * (n - np.arange(n))), 1)
+    return adjusted
 
 
 def area(steps: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from benchmark.report.records import Results
 from benchmark.report.statistics import area, steps_to, write_table
 from benchmark.run_folder import RETURN
 
-FIGURES = ("finals", "curves", "curves_across", "profiles", "improvement", "sweeps", "q_values")
+FIGURES = ("finals", "curves", "curves_across", "profiles", "improvement", "sweeps", "q_values", "cost")
 WITHOUT_RUNS = (sections.summary, appendix.troubles, appendix.protocol)
 SECTIONS = (
     sections.summary,
@@ -120,4 +120,6 @@ def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | 
     }
     for name in ("index.html", "report.md"):
         (folder / name).write_text(templates.get_template(name).render(context), encoding="utf-8")
-    return sections.verdicts(analysis)
+    said, others = sections.verdicts(analysis)
+    more = [f"and of {len(others)} more pairs in the report"] if others else []
+    return [*said, *more]
