@@ -10,6 +10,7 @@
     [environments."LunarLander-v3"]             # an environment, and the flags that it needs
     learning_rate = 5e-4
     env_kwargs = {enable_wind = true}
+    "c51.py" = {v_min = -300, v_max = 300}      # what only one script needs there
 
     [script_arguments."per_dqn.py"]             # flags that only one script has
     priority = "rank"
@@ -176,7 +177,12 @@ def read_suite(path: Path) -> dict:
             raise BadInput(f"{path}: {key} must be a list of paths")
     tables = {"[arguments]": suite.get("arguments", {})}
     for key in ("environments", "script_arguments"):
-        tables |= {f"[{key}.{name!r}]": flags for name, flags in suite.get(key, {}).items()}
+        for name, flags in suite.get(key, {}).items():
+            tables[f"[{key}.{name!r}]"] = flags
+            if key == "environments" and isinstance(flags, dict):
+                common, of_scripts = by_script(flags)
+                tables[f"[{key}.{name!r}]"] = common
+                tables |= {f"[{key}.{name!r}.{script!r}]": own for script, own in of_scripts.items()}
     for where, flags in tables.items():
         if not isinstance(flags, dict):
             raise BadInput(f"{path}: {where} must be a table of flags")
@@ -187,6 +193,12 @@ def read_suite(path: Path) -> dict:
         for value in values:
             check_flags({name: value}, f"{path}: [sweeps]")
     return suite
+
+
+def by_script(flags: dict) -> tuple[dict, dict[str, dict]]:
+    """An environment's flags for all scripts, and {script: the flags that only this one has there}."""
+    of_scripts = {name: own for name, own in flags.items() if name.endswith(".py")}
+    return {name: value for name, value in flags.items() if name not in of_scripts}, of_scripts
 
 
 def find_script(name: str, folder: Path) -> Path:
@@ -250,8 +262,9 @@ def expand(
     for seed in range(first_seed, first_seed + num_seeds):
         for env_id in dict.fromkeys(env_ids):
             for path, own in contenders:
-                flags = everywhere | underscored(suite.get("environments", {}).get(env_id, {}))
-                flags |= special.get(path, {}) | given | own
+                common, of_scripts = by_script(suite.get("environments", {}).get(env_id, {}))
+                flags = everywhere | underscored(common) | special.get(path, {})
+                flags |= underscored(of_scripts.get(path.name, {})) | given | own
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
                     shown = (own | changed).items()

@@ -209,6 +209,26 @@ def test_a_script_with_flags_of_its_own_is_a_contender(tmp_path):
             expand({"scripts": [wrong]}, tmp_path, env_ids=["A"])
 
 
+def test_flags_that_one_script_needs_in_one_environment(tmp_path):
+    """They win over the script's own for all environments, and no other script has them."""
+    for name in ("a.py", "b.py"):
+        write_script(tmp_path, name, f"# {name}\n")
+    text = 'scripts = ["a.py", "b.py"]\nnum_seeds = 1\n[script_arguments."a.py"]\nlow = 1\nmore = 2\n'
+    text += '[environments."A"]\ngamma = 0.5\n"a.py" = {low = -9}\n[environments."B"]\n'
+    (tmp_path / "suite.toml").write_text(text)
+    runs = expand(read_suite(tmp_path / "suite.toml"), tmp_path)
+    assert {(run.label, run.env_id): run.flags for run in runs} == {
+        ("a.py", "A"): {"gamma": 0.5, "low": -9, "more": 2},
+        ("b.py", "A"): {"gamma": 0.5},
+        ("a.py", "B"): {"low": 1, "more": 2},
+        ("b.py", "B"): {},
+    }
+    for wrong, said in (("{seed = 1}", r"'a.py'\] is set by the harness"), ("3", r"'a.py'\] must be a table of flags")):
+        (tmp_path / "suite.toml").write_text(text.replace("{low = -9}", wrong))
+        with pytest.raises(BadInput, match=said):
+            read_suite(tmp_path / "suite.toml")
+
+
 def test_arguments_of_an_environment_as_a_table(tmp_path):
     """As the script gets them: text that looks like a number stays text."""
     (tmp_path / "suite.toml").write_text(
