@@ -69,6 +69,8 @@ class Analysis:
         there = [label for label in self.results.labels if label in self.labels or self.has_failed(label)]
         varied = {r.label for r in self.results.records if r.varied}
         pairs = list(itertools.combinations([label for label in there if label not in varied], 2))
+        turned = [base_of(a) == PARENT or base_of(b) == SUM for a, b in pairs]  # a rung against DQN, not DQN against it
+        pairs = [(b, a) if turn else (a, b) for (a, b), turn in zip(pairs, turned, strict=True)]
         with_base = [(label, base_of(label)) for label in there if label in varied]
         return pairs + [(label, base) for label, base in with_base if base in there]
 
