@@ -140,6 +140,17 @@ LADDER = (
         most_lines=170,
     ),
     Rung(
+        "pqn.py",
+        "many environments in place of a replay buffer, layer normalisation in place of a target network",
+        parent="dqn.py",
+        differs=("imports", "Args", "QNetwork", "Batch", "lambda_returns", "backpropagate", "train", "check"),
+        drops=(
+            *("ReplayBuffer", "td_target", "td_loss", "update_target", "check_memory", "buffer_size", "tau", "loss"),
+            *("target_network_frequency", "batch_size", "train_frequency", "learning_starts"),
+        ),
+        most_lines=215,
+    ),
+    Rung(
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
         reaches="Pong 20.8 on a CPU, one seed",
@@ -150,7 +161,10 @@ LADDER = (
     ),
 )
 HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())
-DQN_FAMILY = tuple(rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent))
+# dqn.py and what grew out of it and learns from a replay buffer: they have most flags in common.
+DQN_FAMILY = tuple(
+    rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent) and "ReplayBuffer" not in rung.drops
+)
 
 
 def definitions(source: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ import fqi
 import n_step_dqn
 import noisy_dqn
 import per_dqn
+import pqn
 import qt_opt
 import rainbow
 import tabular_q
@@ -95,6 +96,16 @@ QT_OPT = {
     "cem_samples": (20, "losses/td_loss"),
     "cem_elites": (3, "losses/td_loss"),
 }
+REPLAY = {"buffer_size", "tau", "target_network_frequency", "batch_size", "train_frequency", "learning_starts", "loss"}
+PQN = {
+    **{name: row for name, row in DQN.items() if name not in REPLAY},
+    "layer_norm": (False, "losses/td_loss"),
+    "num_envs": (8, "updates"),
+    "num_steps": (5, "updates"),
+    "num_minibatches": (4, "updates"),
+    "update_epochs": (3, "updates"),
+    "q_lambda": (0.1, "losses/td_loss"),
+}
 TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
@@ -156,6 +167,10 @@ BASE = {  # of a run of a tenth of a second, or, on Atari, of one
         "total_timesteps": 400, "learning_starts": 200, "batch_size": 16, "hidden_sizes": (16,), "tau": 1.0,
         "target_network_frequency": 20, "eval_frequency": 200, "eval_episodes": 2, "learning_rate": 1e-2,
     },
+    pqn: {
+        "total_timesteps": 400, "num_envs": 4, "num_steps": 10, "num_minibatches": 2, "update_epochs": 2,
+        "hidden_sizes": (16,), "eval_frequency": 200, "eval_episodes": 2, "learning_rate": 1e-2,
+    },
     tabular_q: {"total_timesteps": 4_000, "eval_frequency": 2_000, "eval_episodes": 2, "end_e": 0.3},
     fqi: {"dataset_size": 400, "iterations": 4, "eval_frequency": 2, "eval_episodes": 2, "regressor": "linear"},
     dqn_atari: {
@@ -176,7 +191,7 @@ WHERE = {  # in which setting a flag acts at all
 TABLES = {
     dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, n_step_dqn: DQN | N_STEP,
     noisy_dqn: DQN | NOISY, c51: NO_LOSS | C51, rainbow: NO_LOSS | N_STEP | NOISY | C51 | RAINBOW,
-    drqn: DQN | DRQN, qt_opt: QT_OPT,
+    drqn: DQN | DRQN, qt_opt: QT_OPT, pqn: PQN,
     tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
 }  # fmt: skip
 ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]

@@ -22,6 +22,10 @@ OTHER_DEFAULTS = {
         **{"train_frequency": 1, "learning_starts": 500, "eval_frequency": 1_000},
     },
     "drqn.py": {"batch_size": 16, "learning_rate": 3e-3},
+    "pqn.py": {
+        **{"total_timesteps": 300_000, "learning_rate": 3e-3, "end_e": 0.05, "max_grad_norm": 10.0},
+        "eval_frequency": 30_000,
+    },
 }
 CURE = "run `python -m benchmark.ladder`, or declare the difference in LADDER of benchmark/ladder.py"
 
@@ -76,7 +80,7 @@ def test_the_docstring_teaches(rung):
     for part in (f"Changed from {rung.parent}: ", f"python {rung.script} --env-id", "equation", " = ", "(20"):
         assert part in docstring, part
     for name in (*rung.differs, *rung.takes):
-        assert name in ("Args", "check") or f"`{name}`" in docstring, f"{name} is its own and not named"
+        assert name in ("imports", "Args", "check") or f"`{name}`" in docstring, f"{name} is its own and not named"
 
 
 @pytest.mark.parametrize("rung", HERE, ids=lambda rung: rung.script)

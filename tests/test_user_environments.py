@@ -18,6 +18,7 @@ from moviepy import VideoFileClip
 import dqn
 import dqn_atari
 import fqi
+import pqn
 import tabular_q
 
 
@@ -64,7 +65,7 @@ class User(gym.Env):
         return self.picture
 
 
-SCRIPTS = [dqn, tabular_q, fqi]
+SCRIPTS = [dqn, tabular_q, fqi, pqn]
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def small(script, tmp_path, **arguments):
     own = {
         dqn: {**steps, "learning_starts": 200, "batch_size": 16, "hidden_sizes": (16,)},
         tabular_q: steps,
+        pqn: {**steps, "num_envs": 2, "num_steps": 20, "hidden_sizes": (16,), "learning_rate": 1e-2},
         fqi: {"dataset_size": 400, "iterations": 4, "eval_frequency": 2, "regressor": "linear"},
     }[script]
     return script.Args(**{**own, "eval_episodes": 2, "runs_dir": tmp_path / "runs", **arguments})
@@ -300,6 +302,7 @@ def test_what_is_not_finite_is_named(tmp_path, register, script, call_main, sent
     env_id = register(fails=(123, sent), numbers=not math.isfinite(sent[0]))
     flags = {dqn: "--total-timesteps 400 --learning-starts 200 --batch-size 16", tabular_q: "--total-timesteps 400"}
     flags[fqi] = "--dataset-size 400 --iterations 2 --dataset data.npz"
+    flags[pqn] = "--total-timesteps 400 --num-envs 1"
     code, _, err = call_main(script, f"--env-id {env_id} {flags[script]}")
     last = err.splitlines()[-1]
     assert code == 1 and last.startswith(

@@ -1,0 +1,228 @@
+"""pqn.py: λ-returns by hand, where episodes end in environments that have each its own clock, and what is learned from.
+
+Bugs that are looked for: bootstrapping from the observation after a reset; a return that goes on into the next episode;
+truncation taken for termination; the normaliser on the wrong axis; steps that no minibatch has; steps counted once for
+all environments.
+"""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import gradient, scalars, train
+
+import dqn
+import pqn
+
+F, T = False, True
+
+
+def small(tmp_path, **arguments):
+    """320 steps of 4 environments, in 10 phases of 8: two epochs of two minibatches each are 40 updates."""
+    defaults = {"total_timesteps": 320, "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "update_epochs": 2}
+    defaults |= {"hidden_sizes": (16,), "eval_frequency": 160, "eval_episodes": 2, "runs_dir": tmp_path / "runs"}
+    return pqn.Args(**defaults | arguments)
+
+
+def returns_of(next_value, reward, terminated, truncated, gamma=0.5, q_lambda=0.5):
+    tensors = (torch.tensor(one, dtype=torch.float32) for one in (next_value, reward))
+    ends = (torch.tensor(one) for one in (terminated, truncated))
+    return pqn.lambda_returns(*tensors, *ends, gamma, q_lambda).tolist()
+
+
+def test_lambda_returns_by_hand():
+    """γ = λ = 1/2. The first environment terminates at its second step, the second one is truncated at its first.
+
+    Last step: 5 + 50 / 2 = 30 and 6 + 60 / 2 = 36. Before it: 3, which ends the episode, and 4 + (40 / 2 + 36 / 2) / 2.
+    First step: 1 + (10 / 2 + 3 / 2) / 2, and 2 + 20 / 2, which the return of the next episode is no part of.
+    """
+    found = returns_of(
+        [[10, 20], [30, 40], [50, 60]],
+        [[1, 2], [3, 4], [5, 6]],
+        terminated=[[F, F], [T, F], [F, F]],
+        truncated=[[F, T], [F, F], [F, F]],
+    )
+    assert found == [[4.25, 12.0], [3.0, 23.0], [30.0, 36.0]]
+
+
+def test_both_ends_at_once_are_a_termination():
+    assert returns_of([[10], [20]], [[1], [2]], terminated=[[T], [F]], truncated=[[T], [F]]) == [[1.0], [12.0]]
+
+
+def test_lambda_0_is_dqns_target():
+    rng = np.random.default_rng(0)
+    next_q, reward = torch.tensor(rng.normal(size=(5, 3, 2))), torch.tensor(rng.normal(size=(5, 3)))
+    terminated, truncated = (torch.tensor(rng.random((5, 3)) < 0.3) for _ in range(2))
+    found = pqn.lambda_returns(next_q.amax(dim=2), reward, terminated, truncated, 0.9, 0.0)
+    rows = [dqn.td_target(*row, 0.9) for row in zip(next_q, reward, terminated, strict=True)]
+    assert torch.allclose(found, torch.stack(rows))
+
+
+def test_lambda_1_is_the_return_until_q_takes_over():
+    """1 + 2 / 2 + 4 / 4 + 16 / 8 = 5, then 2 + 4 / 2 + 16 / 4 = 8, then 4 + 16 / 2: the values between do not count."""
+    nothing = [[F], [F], [F]]
+    assert returns_of([[100], [100], [16]], [[1], [2], [4]], nothing, nothing, q_lambda=1.0) == [[5.0], [8.0], [12.0]]
+
+
+class Sees(pqn.QNetwork):
+    """Q(s, ·) = (s, s), and it stays so: the value of a state is the number that is seen there."""
+
+    def __init__(self, obs_dim, num_actions, args):
+        super().__init__(obs_dim, num_actions, args)
+        with torch.no_grad():
+            self[-1].weight.fill_(1.0)
+            self[-1].bias.zero_()
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch, spy):
+    """The arguments of every call of lambda_returns, and the run folder, of four counters (see conftest.py)."""
+    monkeypatch.setattr(pqn, "QNetwork", Sees)
+    calls, batches = spy("lambda_returns", pqn), spy("backpropagate", pqn)
+    run_dir = train(small(tmp_path, env_id="Counter-v0", hidden_sizes=(), learning_rate=1e-12))
+    return [arguments for arguments, _ in calls], batches, run_dir
+
+
+def test_a_value_is_of_the_state_the_step_led_to_and_not_of_the_next_episode(counted):
+    """In its k-th episode a counter shows 1000 k + 1, ..., 1000 k + 5; after that its reset shows 1000 (k + 1)."""
+    calls, _, _ = counted
+    values = torch.cat([next_value for next_value, *_ in calls])  # (80, 4)
+    expected = [1000 * (step // 5) + step % 5 + 1 for step in range(80)]
+    assert values.T.tolist() == [expected] * 4
+
+
+def test_ends_and_rewards_reach_the_target(counted):
+    """Episodes of 5 steps, terminated and truncated in turns, with the rewards 1 to 5, go on from phase to phase."""
+    calls, _, _ = counted
+    reward, terminated, truncated = (torch.cat([call[i] for call in calls])[:, 0].tolist() for i in (1, 2, 3))
+    assert reward == [step % 5 + 1 for step in range(80)]
+    assert terminated == [step % 10 == 4 for step in range(80)]
+    assert truncated == [step % 10 == 9 for step in range(80)]
+
+
+def test_every_step_is_in_one_minibatch_of_an_epoch(counted):
+    """A phase has 8 steps of 4 environments that see the same: each of 8 observations 4 times, in 2 minibatches."""
+    _, batches, _ = counted
+    assert len(batches) == 40
+    for phase in range(10):
+        for epoch in range(2):
+            first = 4 * phase + 2 * epoch
+            parts = [arguments[1].obs[:, 0] for arguments, _ in batches[first : first + 2]]
+            assert [len(part) for part in parts] == [16, 16] and sorted(parts[0]) != sorted(parts[1])
+            steps = range(8 * phase, 8 * phase + 8)
+            assert sorted(torch.cat(parts).tolist()) == sorted(1000 * (s // 5) + s % 5 for s in steps for _ in range(4))
+
+
+def test_each_observation_has_its_own_return(counted):
+    """Terminated in step 5 of an even episode: there the return is the reward, 5, whatever Q says."""
+    _, batches, _ = counted
+    for arguments, _ in batches:
+        for obs, returns in zip(arguments[1].obs[:, 0].tolist(), arguments[1].returns.tolist(), strict=True):
+            if obs % 2000 == 4:
+                assert returns == 5.0
+            elif obs % 2000 == 1004:  # truncated: 5 + 0.99 times the last thing seen
+                assert returns == pytest.approx(5 + 0.99 * (obs + 1))
+
+
+def test_steps_of_all_environments_count(counted):
+    _, _, run_dir = counted
+    result, logged = json.loads((run_dir / "result.json").read_text()), scalars(run_dir)
+    assert (result["global_step"], result["updates"]) == (320, 40)
+    # Four environments end their first episode at the same time, with their fifth step.
+    assert logged["charts/episodic_return"][:5] == [(20, 15.0)] * 4 + [(40, 15.0)]
+    assert logged["charts/episodic_length"][:4] == [(20, 5.0)] * 4
+    assert [step for step, _ in logged["eval/episodic_return"]] == [160, 320]
+    assert [step for step, _ in logged["losses/td_loss"]] == list(range(32, 321, 32))
+
+
+def test_each_layer_is_normalised_over_its_units():
+    """Outputs 1, 2, 3 have mean 2 and variance 2/3, whatever else is in the batch; ReLU leaves the last one, √1.5."""
+    network = pqn.QNetwork(1, 1, pqn.Args(hidden_sizes=(3,)))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[1.0], [2.0], [3.0]]))
+        network[0].bias.zero_()
+        network[-1].weight.fill_(1.0)
+        network[-1].bias.zero_()
+    batch = torch.tensor([[1.0], [10.0], [-1.0]])  # -1 turns them round: the first one is left
+    assert network(batch)[:, 0].tolist() == pytest.approx([math.sqrt(1.5)] * 3, rel=1e-4)
+    assert network(batch[:1]).item() == pytest.approx(math.sqrt(1.5), rel=1e-4)
+    plain = pqn.QNetwork(1, 1, pqn.Args(hidden_sizes=(3,), layer_norm=False))
+    plain.load_state_dict({name: value for name, value in network.state_dict().items() if not name.startswith("1.")})
+    assert plain(batch)[:, 0].tolist() == [6.0, 60.0, 0.0]
+
+
+def test_gradient_by_hand():
+    """Q(s, ·) = (s, 2 s). Q(3, 1) = 6 against 5: a loss of 1; Q(2, 0) = 2 against 5: one of 9.
+
+    The mean is 5. By the first weight it changes by (2 - 5) 2, by the second by (6 - 5) 3, by the biases by -3 and 1.
+    """
+    network = pqn.QNetwork(1, 2, pqn.Args(hidden_sizes=()))
+    network.load_state_dict({"0.weight": torch.tensor([[1.0], [2.0]]), "0.bias": torch.zeros(2)})
+    batch = pqn.Batch(torch.tensor([[3.0], [2.0]]), torch.tensor([1, 0]), torch.tensor([5.0, 5.0]))
+    loss, q_taken = pqn.backpropagate(network, batch, pqn.Args())
+    assert loss.item() == 5.0 and q_taken.tolist() == [6.0, 2.0]
+    assert gradient(network).tolist() == [-6.0, 3.0, -3.0, 1.0]
+
+
+def test_a_long_gradient_is_scaled_down(tmp_path, spy):
+    calls = spy("backpropagate", pqn)
+    train(small(tmp_path, max_grad_norm=1e-3))
+    assert all(gradient(arguments[0]).norm() <= 1e-3 * 1.001 for arguments, _ in calls[-1:])
+    assert len(calls) == 40
+
+
+def test_the_learning_rate_falls_to_zero(tmp_path, monkeypatch):
+    """In the last of ten phases it is a tenth of the first one's."""
+    rates, step = [], torch.optim.RAdam.step
+    monkeypatch.setattr(torch.optim.RAdam, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or step(self))
+    train(small(tmp_path, learning_rate=1.0))
+    assert rates == pytest.approx([1 - k / 10 for k in range(10) for _ in range(4)])
+    rates.clear()
+    train(small(tmp_path, learning_rate=1e-3, anneal_lr=False))
+    assert set(rates) == {1e-3}
+
+
+def test_weights_move_and_a_run_can_be_repeated_to_the_bit(tmp_path):
+    first, second = (train(small(tmp_path, save_model=True)) for _ in range(2))
+    other = train(small(tmp_path, save_model=True, seed=2))
+    weights = [torch.load(run_dir / "model.pt", weights_only=True) for run_dir in (first, second, other)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["0.weight"], weights[2]["0.weight"])
+    torch.manual_seed(1)
+    fresh = pqn.QNetwork(4, 2, small(tmp_path)).state_dict()
+    assert all((weights[0][name] - fresh[name]).abs().max() > 1e-4 for name in fresh)
+    assert scalars(first).keys() == scalars(second).keys()
+
+
+def test_compiled_is_eager_but_for_rounding(tmp_path):
+    eager, compiled = (train(small(tmp_path, save_model=True, compile=compile)) for compile in (False, True))
+    a, b = (torch.load(run_dir / "model.pt", weights_only=True) for run_dir in (eager, compiled))
+    assert all(torch.allclose(a[name], b[name], atol=1e-4) for name in a)
+
+
+def test_bad_input(tmp_path):
+    for wrong, said in (
+        ({"num_minibatches": 5}, "must be a multiple of --num-minibatches"),
+        ({"num_envs": 500}, "--num-envs must be between 1 and 320"),
+        ({"num_steps": 81}, "--num-steps must be between 1 and 80"),
+        ({"num_minibatches": 64}, "--num-minibatches must be between 1 and 32"),
+        ({"q_lambda": 1.5}, "--q-lambda must be between 0 and 1"),
+    ):
+        with pytest.raises(pqn.BadInput, match=said):
+            train(small(tmp_path, **wrong))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_it_plays_again_what_it_learned(tmp_path, call_main):
+    run_dir = train(small(tmp_path, save_model=True))
+    result = json.loads((run_dir / "result.json").read_text())
+    code, out, _ = call_main(pqn, f"--evaluate {run_dir}")
+    assert code == 0 and f"greedy return {result['eval/episodic_return']:.1f} ±" in out
+
+
+def test_it_learns_cartpole(tmp_path):
+    """Half of the steps of its defaults, a few seconds; random play returns 22."""
+    result = json.loads((train(pqn.Args(total_timesteps=100_000, runs_dir=tmp_path)) / "result.json").read_text())
+    assert result["best_return"] > 150
