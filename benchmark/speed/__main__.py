@@ -15,7 +15,8 @@ python -m benchmark.speed atari_parts     # what a step of dqn_atari.py is made 
 import importlib
 import sys
 
-PARTS = ("peers", "rungs", "replay", "fqi", "tabular", "harness", "atari", "atari_env", "atari_replay", "atari_parts")
+PARTS = ("peers", "rungs", "pqn", "replay", "fqi", "tabular", "harness")
+PARTS += ("atari", "atari_env", "atari_replay", "atari_parts")
 
 
 def main() -> None:

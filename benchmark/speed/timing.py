@@ -78,10 +78,10 @@ def step_of_script(script: str | Path, skip: int, **flags) -> float:
     return (end - begin) / (last - first) * 1e6
 
 
-def step_of_cleanrl(script: Path, python: Path, flags: str, timed: int, env: dict[str, str]) -> float:
+def step_of_cleanrl(script: Path, python: Path, flags: str, timed: int, env: dict[str, str], every: int = 100) -> float:
     """Microseconds a step of the last `timed` steps of one of CleanRL's scripts.
 
-    It prints its SPS every 100 steps; what counts is when.
+    It prints its SPS so many steps apart; what counts is when.
     """
     command = [str(python), "-u", str(script), *flags.split()]
     env = os.environ | {"PYTHONPATH": str(script.parents[1]), "PYTHONWARNINGS": "ignore"} | env
@@ -90,5 +90,5 @@ def step_of_cleanrl(script: Path, python: Path, flags: str, timed: int, env: dic
         clocks = [time.perf_counter() for line in process.stdout if line.startswith("SPS")]
         if process.wait() != 0:
             raise subprocess.CalledProcessError(process.returncode, command)
-    clocks = clocks[-timed // 100 :]
-    return (clocks[-1] - clocks[0]) / (len(clocks) - 1) / 100 * 1e6
+    clocks = clocks[-timed // every :]
+    return (clocks[-1] - clocks[0]) / (len(clocks) - 1) / every * 1e6

@@ -1,0 +1,63 @@
+"""Steps of pqn.py on CartPole-v1, beside CleanRL's unchanged pqn.py.
+
+    python -m benchmark.speed pqn --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python
+
+The work is CleanRL's default: 4 environments of 128 steps, four epochs of four minibatches, a network of 120-84 with
+layer normalisation, RAdam, gradients clipped. Each has one thread, on the same core. `--compile` lets ours take part
+compiled too, and with `--own` it also runs with its own default of 32 environments of 32 steps.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import tyro
+
+from benchmark.speed.timing import in_turns, on_one_core, report, step_of_cleanrl, step_of_script
+
+WORK = {"num_envs": 4, "num_steps": 128, "num_minibatches": 4, "update_epochs": 4, "hidden_sizes": (120, 84)}
+PHASE = 4 * 128  # steps between two lines of CleanRL's
+
+
+@dataclass
+class Args:
+    repeats: int = 5  # times each program runs
+    steps: int = 102_400  # environment steps of a run
+    skip: int = 20_480  # steps that are not timed
+    compile: bool = False  # time pqn.py --compile too
+    own: bool = False  # time it with its own number of environments too
+    cleanrl: Path | None = None  # folder of a CleanRL checkout
+    cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
+
+
+def ours(args: Args, **flags) -> float:
+    """Microseconds a step of pqn.py; its one evaluation comes behind what is timed."""
+    length = {"total_timesteps": args.steps, "eval_frequency": args.steps, "eval_episodes": 1}
+    return step_of_script("pqn.py", args.skip, **length, **flags)
+
+
+def cleanrl(args: Args) -> float:
+    """Microseconds a step of CleanRL's."""
+    script, flags = args.cleanrl / "cleanrl" / "pqn.py", f"--total-timesteps {args.steps} --no-cuda"
+    env = {"OMP_NUM_THREADS": "1"}
+    return step_of_cleanrl(script, args.cleanrl_python, flags, args.steps - args.skip, env, every=PHASE)
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    on_one_core()
+    programs = {"pqn.py": partial(ours, args, **WORK)}
+    if args.compile:
+        programs["pqn.py --compile"] = partial(ours, args, **WORK, compile=True)
+    if args.own:
+        programs["pqn.py, 32 x 32"] = partial(ours, args, hidden_sizes=(120, 84))
+    mine = list(programs)
+    if args.cleanrl:
+        programs["CleanRL"] = partial(cleanrl, args)
+    title = "a step of PQN on CartPole-v1"
+    report(in_turns(programs, args.repeats, title), title, mine)
+
+
+if __name__ == "__main__":
+    main()
