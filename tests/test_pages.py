@@ -20,8 +20,9 @@ def test_a_part_is_replaced_where_it_is_and_others_are_not():
     """Among them one whose name begins as its own does, before it and after it."""
     others = [BLOCK.format("a b", "make b", "2"), BLOCK.format("ab", "make ab", "3")]
     page = f"Before.\n{others[0]}" + "{}" + f"After.\n{others[1]}"
-    old, new = BLOCK.format("a", "make a --old", "1\n\nold"), BLOCK.format("a", "make a", "new")
-    assert with_block(page.format(old), "a", "make a", "new") == page.format(new)
+    new, empty = BLOCK.format("a", "make a", "new"), "<!-- a: written by `make a` -->\n<!-- end of a -->\n"
+    for old in (BLOCK.format("a", "make a --old", "1\n\nold"), empty):
+        assert with_block(page.format(old), "a", "make a", "new") == page.format(new)
 
 
 @pytest.mark.parametrize("page", ["Text.\n", "Text.\n\n" + BLOCK.format("a", "make", "old")])

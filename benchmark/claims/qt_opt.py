@@ -356,7 +356,7 @@ def others(found: base.Findings) -> None:
             rows.append({"env_id": name, "seed": seed, "first": round(own[0], 1), "final": round(own[-1], 1)})
     found.table(["environment", "steps", "greedy return", "best seed", "gained"], lines)
     found.csv(rows, "qt_opt_others")
-    found.figure(figure, "qt_opt_others", "Greedy return over steps on three other tasks")
+    found.figure(figure, "qt_opt_others", "Greedy return over steps on other tasks")
 
 
 def main() -> None:
