@@ -13,7 +13,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmark.run_folder import ROOT
+from benchmark.run_folder import ROOT, write_whole
 
 
 def with_block(page: str, name: str, command: str, content: str) -> str:
@@ -25,9 +25,10 @@ def with_block(page: str, name: str, command: str, content: str) -> str:
     return f"{page.rstrip()}\n\n{block}"
 
 
-def write_block(path: Path, name: str, command: str, content: str) -> None:
-    """Writes a part of a page."""
-    path.write_text(with_block(path.read_text(), name, command, content))
+def write_block(path: Path, name: str, command: str, content: str, begun: str = "") -> None:
+    """Writes a part of a page. A page that does not exist yet begins with this text; without it, FileNotFoundError."""
+    page = begun if begun and not path.exists() else path.read_text()
+    write_whole(path, with_block(page, name, command, content))
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

@@ -34,11 +34,19 @@ def read_object(path: Path) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
-def write_json(path: Path, value) -> None:
-    """Writes JSON so that a reader finds either the old file or the new one, whole."""
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that a reader finds either the old one or the new one, whole."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=1))
-    os.replace(part, path)
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    """Writes JSON, whole."""
+    write_whole(path, json.dumps(value, indent=1))
 
 
 def finite(value) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import train
 
 import dqn
-from benchmark.claims import rainbow
+from benchmark.claims import base, rainbow
 
 GAME = "benchmark.minatar:MinAtar/SpaceInvaders-v1"
 
@@ -23,10 +23,8 @@ def test_a_game_is_a_vector_of_its_cells(small):
 
 def test_late_return_is_the_mean_of_the_last_three_evaluations(monkeypatch):
     curves = {1: [0.0, 9.0, 1.0, 2.0, 3.0], 2: [0.0, 9.0, 4.0, 4.0, 7.0]}
-    monkeypatch.setattr(rainbow, "read_scalars", lambda seed: {"eval/episodic_return": list(enumerate(curves[seed]))})
-    monkeypatch.setattr(
-        rainbow, "series", lambda runs, name: (range(5), np.array([[v for _, v in r[name]] for r in runs]))
-    )
+    rows = {seed: [(step, value, 0.0) for step, value in enumerate(curve)] for seed, curve in curves.items()}
+    monkeypatch.setattr(base, "read_scalars", lambda seed: {"eval/episodic_return": rows[seed]})
     late, rows = rainbow.late_returns("Rainbow", 1e-3, {seed: (seed, {"seconds": 60.4}) for seed in curves})
     assert late.tolist() == [2.0, 5.0]
     assert rows[1] == {"script": "rainbow.py", "learning_rate": 1e-3, "seed": 2, "late_return": 5.0, "seconds": 60}

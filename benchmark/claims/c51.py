@@ -19,7 +19,6 @@ The claim is that the distance of every seed is below 0.05. The flags were chose
 Bellemare, Dabney and Munos (2017), "A distributional perspective on reinforcement learning", ICML.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
@@ -30,9 +29,8 @@ import tyro
 from scipy.stats import wasserstein_distance
 
 import c51
-from benchmark.launch.local import run_seeds
-from benchmark.report.statistics import mean_and_interval, write_table
-from benchmark.run_folder import DATA
+from benchmark.claims import base
+from benchmark.report.statistics import said, verdict
 from tabular_q import Model, read_model, value_iteration
 
 GAMMA = 0.95
@@ -51,20 +49,6 @@ FLAGS = {
 }
 GOAL = 0.05  # the distance below which a distribution counts as learned
 SHOWN = {0: "the start", 6: "between two holes", 10: "two steps from the goal", 14: "beside the goal"}
-
-
-@dataclass
-class Args:
-    num_seeds: int = 20
-    """seeds to run"""
-    first_seed: int = 1
-    """the first of them"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    runs_dir: Path = Path("runs/claims")
-    """where the runs are kept"""
-    output: Path = DATA / "c51"
-    """where table and figure are written"""
 
 
 def under(model: Model, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +103,7 @@ def distances(values: np.ndarray, p: np.ndarray, others: np.ndarray, other_p: np
     return np.array([wasserstein_distance(values, others, *rows) for rows in zip(p, other_p, strict=True)])
 
 
-def draw(seeds: dict[int, dict], shown: int, atoms: np.ndarray, path: Path) -> None:
+def draw(seeds: dict[int, dict], shown: int, atoms: np.ndarray) -> plt.Figure:
     """Of some states, above the probabilities of one seed, which are those of atoms, against the fixed point, which has
     the same atoms; below the cumulative ones of all seeds against the true distribution."""
     figure, panels = plt.subplots(2, len(SHOWN), figsize=(14, 6.5), sharex=True, layout="constrained")
@@ -136,7 +120,6 @@ def draw(seeds: dict[int, dict], shown: int, atoms: np.ndarray, path: Path) -> N
         below.step(one["values"][order], cumulative, where="post", color="black", label="exact")
         for axes in (above, below):
             axes.axvline(mean, color="C1", linestyle="--", label="exact mean, all that Q says")
-            axes.grid(alpha=0.3)
         above.set(title=f"state {state}: {where}", yscale="log", ylim=(1e-4, 1))
         below.set(xlabel="discounted return", ylim=(0, 1.02))
     panels[0, 0].set_ylabel("probability")
@@ -144,32 +127,32 @@ def draw(seeds: dict[int, dict], shown: int, atoms: np.ndarray, path: Path) -> N
     for axes in panels[:, -1]:
         axes.legend(fontsize=8, loc="best")
     figure.suptitle(f"FrozenLake-v1, γ = {GAMMA}: the return of the greedy policy, as C51 learned it and as it is")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    return figure
 
 
-def report(rows: list[dict]) -> None:
-    """Prints the distances and whether the claim holds."""
-    found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    for name, said in (
-        ("distance", "C51"),
-        ("of_point_mass", "a point mass at the exact mean"),
-        ("of_fixed_point", "the exact fixed point"),
-    ):
-        mean, low, high = mean_and_interval(found[name])
-        extremes = f"over the seeds {found[name].min():.4f} to {found[name].max():.4f}"
-        print(f"Wasserstein-1 of {said}: mean {mean:.4f} (95 % interval {low:.4f} to {high:.4f}), {extremes}")
-    print(f"worst single state of all seeds: {found['worst_state'].max():.4f}")
-    print(f"the greedy policy's value at the start, of the best there is: at least {found['of_optimal'].min():.1%}")
-    below = int((found["distance"] < GOAL).sum())
-    verdict = "the claim holds" if below == len(rows) else "the claim does not hold"
-    print(f"{below} of {len(rows)} seeds are below {GOAL}: {verdict}")
+def report(found: base.Findings, rows: list[dict]) -> None:
+    """The distances, and whether the claim holds."""
+    measured = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    of = {
+        "distance": "C51",
+        "of_point_mass": "a point mass at the exact mean",
+        "of_fixed_point": "the exact fixed point",
+    }
+    found.table(
+        ["Wasserstein-1 of", "mean (95 % interval)", "lowest seed", "highest seed"],
+        [[text, said(own := measured[name], 4), f"{own.min():.4f}", f"{own.max():.4f}"] for name, text in of.items()],
+    )
+    found.say(f"Worst single state of all seeds: {measured['worst_state'].max():.4f}.")
+    share = measured["of_optimal"].min()
+    found.say(f"The greedy policy's value at the start, of the best there is: at least {share:.1%}.")
+    below = int((measured["distance"] < GOAL).sum())
+    found.say(verdict(f"every seed is below {GOAL} ({below} of {len(rows)} are)", below == len(rows), len(rows)))
 
 
 def main() -> None:
-    args = tyro.cli(Args, description=__doc__)
-    seeds = range(args.first_seed, args.first_seed + args.num_seeds)
-    runs = run_seeds({"C51": ("c51.py", FLAGS)}, seeds, args.runs_dir, args.workers)["C51"]
+    args = tyro.cli(base.Args, description=__doc__)
+    found = base.Findings("c51", args, __doc__)
+    runs = found.run({"C51": ("c51.py", FLAGS)})["C51"]
     with gym.make(FLAGS["env_id"]) as env:
         model, actions = read_model(env), [action for state in env.unwrapped.P.values() for action in state.values()]
     assert all(r == 0 or (r == 1 and end) for outcomes in actions for _, _, r, end in outcomes), "see exact_returns"
@@ -178,21 +161,23 @@ def main() -> None:
     atoms = torch.linspace(0, FLAGS["v_max"], c51.Args.n_atoms)
 
     rows, kept = [], {}
-    for seed in seeds:
-        policy, p = learned(runs[seed][0], model)
+    for seed, (folder, _) in runs.items():
+        policy, p = learned(folder, model)
         values, exact = exact_returns(model, policy, GAMMA)
         mean, limit = exact @ values, fixed_point(model, policy, GAMMA, atoms)
         own = distances(atoms.numpy(), p, values, exact)[states]
         point = np.array([exact[s] @ np.abs(values - mean[s]) for s in np.flatnonzero(states)])
-        found = {"distance": own.mean(), "worst_state": own.max(), "of_point_mass": point.mean()}
-        found["of_fixed_point"] = distances(atoms.numpy(), limit, values, exact)[states].mean()
-        found["of_optimal"] = mean[0] / best[0]
-        rows.append({"seed": seed, **{name: round(float(value), 4) for name, value in found.items()}})
+        measured = {"distance": own.mean(), "worst_state": own.max(), "of_point_mass": point.mean()}
+        measured["of_fixed_point"] = distances(atoms.numpy(), limit, values, exact)[states].mean()
+        measured["of_optimal"] = mean[0] / best[0]
+        rows.append({"seed": seed, **{name: round(float(value), 4) for name, value in measured.items()}})
         kept[seed] = {"p": p, "values": values, "exact": exact, "fixed_point": limit}
-    write_table(rows, args.output / "c51_frozenlake.csv")
+    report(found, rows)
+    found.csv(rows, "c51_frozenlake")
     middle = sorted(rows, key=lambda row: row["distance"])[len(rows) // 2]["seed"]
-    draw(kept, middle, atoms.numpy(), args.output / "c51_frozenlake.png")
-    report(rows)
+    shows = "Learned and exact distribution of the return in four states of FrozenLake"
+    found.figure(draw(kept, middle, atoms.numpy()), "c51_frozenlake", shows, legend=False)
+    found.write()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,6 @@ the overestimation (between a seventh and a third) does not show.
 van Hasselt, Guez and Silver (2016), "Deep reinforcement learning with double Q-learning", AAAI.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -26,10 +23,8 @@ import tyro
 
 import double_dqn
 import dqn
-from benchmark.claims.base import series
-from benchmark.launch.local import run_seeds
-from benchmark.report.statistics import draw_mean, mean_and_interval, said, write_table
-from benchmark.run_folder import DATA, read_scalars
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict
 
 FLAGS = {
     "env_id": "Pendulum-v1",
@@ -46,18 +41,6 @@ FLAGS = {
 }
 
 
-@dataclass
-class Args:
-    num_seeds: int = 20
-    """seeds of each script, from 1 on"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    runs_dir: Path = Path("runs/claims")
-    """where the runs are kept"""
-    output: Path = DATA / "double_dqn"
-    """where table and figure are written"""
-
-
 def bias_from_noise(num_actions: int, seed: int, states: int = 1_000) -> tuple[float, float]:
     """Mean target minus its true value 0, by DQN and by Double DQN, over states in which all actions are worth 0."""
     noise = torch.randn(2, states, num_actions, generator=torch.Generator().manual_seed(seed))
@@ -68,53 +51,55 @@ def bias_from_noise(num_actions: int, seed: int, states: int = 1_000) -> tuple[f
 
 
 def main() -> None:
-    args = tyro.cli(Args, description=__doc__)
-    seeds = range(1, args.num_seeds + 1)
+    args = tyro.cli(base.Args, description=__doc__)
+    found = base.Findings("double_dqn", args, __doc__)
     settings = {"DQN": ("dqn.py", FLAGS), "Double DQN": ("double_dqn.py", FLAGS)}
-    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
+    runs = found.run(settings)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
 
     counts = [2**k for k in range(1, 11)]
-    bias = np.array([[bias_from_noise(n, seed) for n in counts] for seed in seeds])  # (seeds, counts, 2)
-    print("noisy values: bias of the target, mean and 95 % interval over the seeds")
+    bias = np.array([[bias_from_noise(n, seed) for n in counts] for seed in args.seeds])  # (seeds, counts, 2)
     for k, name in enumerate(settings):
         draw_mean(left, counts, bias[:, :, k], label=name, marker="o")
-        print(f"  {name:10}", "; ".join(f"{counts[j]} actions {said(bias[:, j, k])}" for j in (0, 4, 9)))
     left.set(title="All actions worth 0, noise of deviation 1", xlabel="actions", ylabel="bias of the target")
     left.set_xscale("log", base=2)
+    shown = (0, 4, 9)
+    found.table(
+        ["noisy values: bias of the target", *(f"{counts[j]} actions" for j in shown)],
+        [[name, *(said(bias[:, j, k]) for j in shown)] for k, name in enumerate(settings)],
+    )
 
-    rows, over = [], {}
-    for name in settings:
-        scalars = [read_scalars(runs[name][seed][0]) for seed in seeds]
-        steps, predicted = series(scalars, "eval/q_predicted")
-        realised, returns = (series(scalars, metric)[1] for metric in ("eval/q_realised", "eval/episodic_return"))
+    rows, lines, over = [], [], {}
+    for name, (script, _) in settings.items():
+        scalars = base.scalars_of(runs[name])
+        steps, predicted = base.series(scalars, "eval/q_predicted")
+        realised, returns = (base.series(scalars, metric)[1] for metric in ("eval/q_realised", "eval/episodic_return"))
         late = np.array(steps) > FLAGS["total_timesteps"] / 2
         over[name] = (predicted - realised)[:, late].mean(axis=1)
         color = draw_mean(middle, steps, predicted, label=f"{name}: predicted")
         draw_mean(middle, steps, realised, label=f"{name}: realised", color=color, linestyle=":")
         draw_mean(right, steps, returns, label=name)
-        for i, seed in enumerate(seeds):
-            row = {"script": settings[name][0], "seed": seed, "overestimation": round(over[name][i], 3)}
+        for i, seed in enumerate(args.seeds):
+            row = {"script": script, "seed": seed, "overestimation": round(over[name][i], 3)}
             row |= {"predicted": round(predicted[i, late].mean(), 3), "realised": round(realised[i, late].mean(), 3)}
             rows.append(row | {"final_return": round(returns[i, -1], 2)})
+        positive = f"{np.mean(predicted[:, late] > 0):.0%}"
         final = returns[:, late].mean(axis=1)
-        print(f"Pendulum-v1, second half, {name}: predicted minus realised {said(over[name])}", end="; ")
-        print(f"predicted above 0 in {np.mean(predicted[:, late] > 0):.0%} of evaluations; greedy return {said(final)}")
+        lines.append([name, said(over[name]), said(abs(over[name])), positive, said(final)])
+    distance = "distance of the two"
+    header = ["Pendulum-v1, second half", "predicted minus realised", distance, "predicted above 0", "greedy return"]
+    found.table(header, lines)
     middle.axhline(0, color="grey", linewidth=0.8)
     middle.set(title="Pendulum-v1: value (0 is the most there is)", xlabel="environment steps", ylim=(-100, 60))
     right.set(title="Pendulum-v1: greedy return", xlabel="environment steps")
-    for axes in (left, middle, right):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    write_table(rows, args.output / "double_pendulum.csv")
-    figure.savefig(args.output / "double_pendulum.png", dpi=110)
+    found.csv(rows, "double_pendulum")
+    shows = "Bias against the number of actions; predicted and realised value on Pendulum"
+    found.figure(figure, "double_pendulum", shows)
 
     difference = over["DQN"] - over["Double DQN"]  # same seeds, same first weights
-    _, low, _ = mean_and_interval(difference)
-    verdict = "DQN overestimates more: the claim reproduces" if low > 0 else "no evidence that DQN overestimates more"
-    print(f"DQN minus Double DQN, paired by seed: {said(difference)}; {verdict}")
-    print(f"mean distance from the realised value: DQN {said(abs(over['DQN']))}, ", end="")
-    print(f"Double DQN {said(abs(over['Double DQN']))}")
+    claim = f"DQN overestimates more than Double DQN; difference, paired by seed: {said(difference)}"
+    found.say(verdict(claim, mean_and_interval(difference)[1] > 0, args.num_seeds))
+    found.write()
 
 
 if __name__ == "__main__":

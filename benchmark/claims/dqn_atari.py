@@ -12,40 +12,30 @@ they therefore do not learn.
 Both begin with the same seed, and so with the same games and the same batches.
 """
 
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import tyro
 from torch import nn
-from tqdm import tqdm
 
 import dqn_atari
-from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
-from benchmark.run_folder import DATA
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, said
 
 FIRST_WEIGHTS = ("dqn_atari.py's", "PyTorch's")
 CPU = torch.device("cpu")
 
 
 @dataclass
-class Args:
-    num_seeds: int = 10
-    """seeds to run, from 1 on"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    output: Path = DATA / "dqn_atari"
-    """where table and figure are written"""
-    steps: int = 20_000
-    """steps of random play in the replay buffer, of eight games together"""
-    updates: int = 2_000
-    """updates to make, with the batches, the step size and the period of target updates that dqn_atari.py has"""
-    average: int = 100
-    """updates over which a TD error is averaged, a divisor of their number"""
+class Args(base.ArgsWithoutRuns):
+    num_seeds: int = 10  # seeds of each
+    steps: int = 20_000  # steps of random play in the replay buffer, of eight games together
+    updates: int = 2_000  # with the batches, the step size and the period of target updates that dqn_atari.py has
+    average: int = 100  # updates over which a TD error is averaged, a divisor of their number
 
 
 def random_play(args: Args, defaults: dqn_atari.Args, seed: int) -> tuple[dqn_atari.ReplayBuffer, int]:
@@ -83,7 +73,6 @@ def never(x: torch.Tensor) -> float:
 
 def learn(first_weights: str, seed: int, args: Args) -> tuple[np.ndarray, dict[str, float]]:
     """The TD error, averaged over every so many updates, and what was measured after the last one."""
-    torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as in dqn_atari.train
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -118,30 +107,25 @@ def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     if min(args.updates, args.average) < 1 or args.updates % args.average or args.steps < 64:
         raise SystemExit("error: --updates must be a multiple of --average, and --steps at least 64")
-    jobs = [(name, seed) for seed in range(1, args.num_seeds + 1) for name in FIRST_WEIGHTS]
-    with ProcessPoolExecutor(args.workers) as pool:
-        runs = pool.map(learn, *zip(*jobs, strict=True), [args] * len(jobs))
-        results = dict(zip(jobs, tqdm(runs, total=len(jobs), desc="runs"), strict=True))
-    rows = [{"first_weights": name, "seed": seed} | results[name, seed][1] for name, seed in jobs]
-    write_table(rows, args.output / "dqn_atari_first_weights.csv")
+    found = base.Findings("dqn_atari", args, __doc__)
+    jobs = [(name, seed) for seed in args.seeds for name in FIRST_WEIGHTS]
+    results = base.in_parallel(partial(learn, args=args), jobs, args.workers)
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for color, name in enumerate(FIRST_WEIGHTS):
-        curves = np.array([curve for (other, _), (curve, _) in results.items() if other == name])
-        draw_mean(axes, args.average * np.arange(1, curves.shape[1] + 1), curves, color=f"C{color}", label=name)
+    lines, updates = [], np.arange(args.average, args.updates + 1, args.average)
+    for name in FIRST_WEIGHTS:
+        curves, measured = zip(*(results[name, seed] for seed in args.seeds), strict=True)
+        draw_mean(axes, updates, np.array(curves), label=name)
+        lines.append([name, *(said(np.array([own[measure] for own in measured]), 4) for measure in measured[0])])
     title = f"TD error from {' and '.join(FIRST_WEIGHTS)} first weights"
     axes.set(title=title, xlabel="updates", ylabel="mean squared TD error", ylim=(0, None))
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(args.output / "dqn_atari_first_weights.png", dpi=110)
-
-    for name in FIRST_WEIGHTS:
-        own = [row for row in rows if row["first_weights"] == name]
-        said = []
-        for measure in list(rows[0])[2:]:
-            mean, low, high = mean_and_interval(np.array([row[measure] for row in own]))
-            said.append(f"{measure} {mean:.4f} ({low:.4f} to {high:.4f})")
-        print(f"{name} first weights: {', '.join(said)}")
+    found.table(["first weights", *(measure.replace("_", " ") for measure in measured[0])], lines)
+    found.csv(
+        [{"first_weights": name, "seed": seed} | results[name, seed][1] for name, seed in jobs],
+        "dqn_atari_first_weights",
+    )
+    found.figure(figure, "dqn_atari_first_weights", "TD error from orthogonal and from PyTorch's first weights")
+    found.write()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ Hausknecht and Stone (2015), "Deep recurrent Q-learning for partially observable
 """
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -44,10 +44,8 @@ from tqdm import tqdm
 
 import dqn
 import drqn
-from benchmark.claims.base import series
-from benchmark.launch.local import run_seeds
-from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict, write_table
-from benchmark.run_folder import DATA, read_scalars
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict
 
 DELAY = 8
 STACK = 4
@@ -141,23 +139,14 @@ PLAYED_WITH_BLANKS = ("flickering", "whole")
 
 
 @dataclass
-class Args:
-    tasks: tuple[Task, ...] = ("cue", "positions", "flickering", "whole")
-    """which of the tasks"""
-    num_seeds: int = 20
-    """seeds of each method, from 1 on, at least 2"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    runs_dir: Path = Path("runs/claims")
-    """where the runs are kept"""
-    output: Path = DATA / "drqn"
-    """where table and figure are written"""
+class Args(base.Args):
+    tasks: tuple[Task, ...] = ("cue", "positions", "flickering", "whole")  # which of the tasks
 
 
-def above(claim: str, difference: np.ndarray) -> None:
+def above(found: base.Findings, claim: str, difference: np.ndarray) -> None:
     """A claim that holds if the interval of this mean difference (seeds,) is above 0."""
     holds = bool(mean_and_interval(difference)[1] > 0)
-    print(f"  {verdict(f'{claim}: difference {said(difference)}', holds, len(difference))}")
+    found.say(verdict(f"{claim}: difference {said(difference)}", holds, len(difference)))
 
 
 def played_with(blank: float, method: str, run_dir: Path, seed: int) -> float:
@@ -170,93 +159,84 @@ def played_with(blank: float, method: str, run_dir: Path, seed: int) -> float:
     return float(np.mean(script.evaluate(args, network.as_numpy_function())[0]))
 
 
-def report(task: Task, final: dict[str, np.ndarray]) -> None:
-    """Prints what holds of what is claimed for a task, from {method: final returns (seeds,)}."""
+def report(found: base.Findings, task: Task, final: dict[str, np.ndarray]) -> None:
+    """What holds of what is claimed for a task, from {method: final returns (seeds,)}."""
     if task == "cue":
         always = bool((final[LSTM] == 1).all())
         claims = {"the LSTM answers rightly in every episode of every seed": always}
         for method in (SHORT, FRAMES, ONE):
             claims[f"{method}: guessing (0.4 to 0.6)"] = bool(abs(final[method].mean() - 0.5) < 0.1)
         for claim, holds in claims.items():
-            print(f"  {verdict(claim, holds, len(final[LSTM]))}")
+            found.say(verdict(claim, holds, len(final[LSTM])))
     elif task == "positions":
-        above("the LSTM is above the stack", final[LSTM] - final[FRAMES])
-        above("the LSTM is above one observation", final[LSTM] - final[ONE])
+        above(found, "the LSTM is above the stack", final[LSTM] - final[FRAMES])
+        above(found, "the LSTM is above one observation", final[LSTM] - final[ONE])
     elif task == "flickering":
-        print(f"  LSTM minus stack, of which nothing is claimed: {said(final[LSTM] - final[FRAMES])}")
-        above("the LSTM is above one observation", final[LSTM] - final[ONE])
+        found.say(f"LSTM minus stack, of which nothing is claimed: {said(final[LSTM] - final[FRAMES])}")
+        above(found, "the LSTM is above one observation", final[LSTM] - final[ONE])
 
 
-def report_blanks(task: Task, played: dict[str, np.ndarray]) -> None:
+def report_blanks(found: base.Findings, task: Task, played: dict[str, np.ndarray]) -> None:
     """The same for what plays with blanks, from {method: returns (seeds, BLANKS)}."""
-    for method, returns in played.items():
-        listed = "; ".join(f"{blank:g} {said(returns[:, i])}" for i, blank in enumerate(BLANKS))
-        print(f"  {method}, by share of blank observations: {listed}")
+    found.table(
+        ["greedy return, by share of blank observations", *(f"{blank:g}" for blank in BLANKS)],
+        [[method, *(said(at_blank) for at_blank in returns.T)] for method, returns in played.items()],
+    )
     none, half = BLANKS.index(0.0), BLANKS.index(0.5)
     gain = {method: returns[:, none] - returns[:, half] for method, returns in played.items()}
     if task == "flickering":
-        above("learned with blanks, the LSTM is better without", gain[LSTM])
-        above("and gains more than the stack", gain[LSTM] - gain[FRAMES])
+        above(found, "learned with blanks, the LSTM is better without", gain[LSTM])
+        above(found, "and gains more than the stack", gain[LSTM] - gain[FRAMES])
     else:
-        above(
-            "learned without blanks, the LSTM loses less than the stack where half is blank", gain[FRAMES] - gain[LSTM]
+        loses_less = "learned without blanks, the LSTM loses less than the stack where half is blank"
+        above(found, loses_less, gain[FRAMES] - gain[LSTM])
+
+
+def study(found: base.Findings, task: Task) -> None:
+    """One task: how it is learned, and how what was learned plays where more or less is blank."""
+    runs, seeds = found.run(SETTINGS[task]), found.seeds
+    with_blanks = task in PLAYED_WITH_BLANKS
+    figure, panels = plt.subplots(1, 1 + with_blanks, figsize=(5 + 5 * with_blanks, 4), layout="constrained")
+    learning, playing = panels if with_blanks else (panels, None)
+    lines, rows, final, played = [], [], {}, {}
+
+    def add(method: str, blank: float | str, returns: np.ndarray) -> None:
+        for seed, value in zip(seeds, returns, strict=True):
+            rows.append({"method": method, "seed": seed, "blank": blank, "greedy_return": round(value, 3)})
+
+    for method, own in runs.items():
+        steps, returns = base.series(base.scalars_of(own), "eval/episodic_return")
+        draw_mean(learning, steps, returns, label=method, color=COLORS[method])
+        final[method] = returns[:, -1]
+        add(method, "as learned", final[method])
+        lines.append(
+            [method, said(final[method]), f"{np.median([result['seconds'] for _, result in own.values()]):.0f}"]
         )
-
-
-def draw(curves: dict, played: dict, path: Path) -> None:
-    """Above, how each task is learned; below, how what was learned plays where more or less is blank."""
-    figure, panels = plt.subplots(2, len(curves), figsize=(4.5 * len(curves), 7), squeeze=False, layout="constrained")
-    for (upper, lower), (task, learned) in zip(panels.T, curves.items(), strict=True):
-        for method, (steps, returns) in learned.items():
-            draw_mean(upper, steps, returns, label=method, color=COLORS[method])
-        upper.set(title=f"{task}: greedy return", xlabel="environment steps", ylim=(0, None))
-        for method, returns in played.get(task, {}).items():
-            draw_mean(lower, BLANKS, returns, label=method, color=COLORS[method], marker="o")
-        lower.set(title=f"{task}: the final weights", xlabel="share of observations that are blank", ylim=(0, None))
-        lower.set_visible(task in played)
-        for axes in (upper, lower) if task in played else (upper,):
-            axes.legend()
-            axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    steps = f"{SETTINGS[task][LSTM][1]['total_timesteps']:,} steps"
+    found.table([f"{task}, {steps}", "greedy return", "seconds a run"], lines)
+    learning.set(title=f"{task}: greedy return", xlabel="environment steps", ylim=(0, None))
+    report(found, task, final)
+    if with_blanks:
+        for method, own in runs.items():
+            places = tqdm([(seed, blank) for seed in seeds for blank in BLANKS], desc=f"{method}, blanks", disable=None)
+            results = [played_with(blank, method, own[seed][0], seed) for seed, blank in places]
+            played[method] = np.reshape(results, (len(seeds), len(BLANKS)))
+            draw_mean(playing, BLANKS, played[method], label=method, color=COLORS[method], marker="o")
+            for blank, returns in zip(BLANKS, played[method].T, strict=True):
+                add(method, blank, returns)
+        playing.set(title="the final weights", xlabel="share of observations that are blank", ylim=(0, None))
+        report_blanks(found, task, played)
+    found.csv(rows, f"drqn_{task}")
+    found.figure(figure, f"drqn_{task}", f"Greedy return over steps in {task}, with a memory and with stacks")
 
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     torch.set_num_threads(1)
-    seeds = range(1, args.num_seeds + 1)
-    settings = {f"{task}, {method}": how for task in args.tasks for method, how in SETTINGS[task].items()}
-    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
-
-    curves, played, rows = {}, {}, []
     for task in args.tasks:
-        own = {method: runs[f"{task}, {method}"] for method in SETTINGS[task]}
-        curves[task] = {
-            method: series([read_scalars(found[seed][0]) for seed in seeds], "eval/episodic_return")
-            for method, found in own.items()
-        }
-        final = {method: returns[:, -1] for method, (_, returns) in curves[task].items()}
-        print(f"{task}, {args.num_seeds} seeds, {SETTINGS[task][LSTM][1]['total_timesteps']:,} steps:")
-        for method, found in own.items():
-            seconds = np.median([found[seed][1]["seconds"] for seed in seeds])
-            print(f"  {method}: {said(final[method])}, {seconds:.0f} s a run")
-            for seed, result in zip(seeds, final[method], strict=True):
-                row = {"learned": task, "method": method, "seed": seed, "blank": "as learned"}
-                rows.append(row | {"greedy_return": round(result, 3)})
-        report(task, final)
-        if task not in PLAYED_WITH_BLANKS:
-            continue
-        played[task] = {}
-        for method, found in own.items():
-            places = [(seed, blank) for seed in seeds for blank in BLANKS]
-            bar = tqdm(places, desc=f"{task}, {method}, played with blanks", disable=None)
-            results = [played_with(blank, method, found[seed][0], seed) for seed, blank in bar]
-            played[task][method] = np.reshape(results, (len(seeds), len(BLANKS)))
-            for (seed, blank), result in zip(places, results, strict=True):
-                row = {"learned": task, "method": method, "seed": seed, "blank": blank}
-                rows.append(row | {"greedy_return": round(result, 3)})
-        report_blanks(task, played[task])
-    write_table(rows, args.output / "drqn_memory.csv")
-    draw(curves, played, args.output / "drqn_memory.png")
+        found = base.Findings("drqn", replace(args, tasks=(task,)), __doc__, task)
+        study(found, task)
+        found.write()
 
 
 if __name__ == "__main__":

@@ -32,21 +32,20 @@ Other than in the paper:
 Both networks get the same seed and so the same steps and the same batches.
 """
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
 
 import dqn
 import dueling_dqn
-from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
-from benchmark.run_folder import DATA
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, mean_and_interval, verdict
 
 NETWORKS = {"single": dqn.QNetwork, "dueling": dueling_dqn.QNetwork}
 NUM_ACTIONS = (5, 10, 20)
@@ -55,29 +54,15 @@ TUNING_SEEDS = (1001, 1002, 1003, 1004)
 
 
 @dataclass
-class Args:
-    tune: bool = False
-    """only compare the learning rates, on seeds that the claim does not use"""
-    num_seeds: int = 20
-    """seeds to run, from 1 on"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    output: Path = DATA / "dueling_dqn"
-    """where table and figure are written"""
-    gamma: float = 0.99
-    """discount factor γ"""
-    epsilon: float = 0.1
-    """ε, the probability with which π acts at random"""
-    walk_steps: int = 100_000
-    """environment steps of π in the replay buffer"""
-    updates: int = 10_000
-    """updates to learn for"""
-    learning_rate: float = 3e-4
-    """step size of Adam, the best one for both networks and every number of actions"""
-    batch_size: int = 32
-    """transitions in an update"""
-    eval_frequency: int = 200
-    """updates between measurements of the error"""
+class Args(base.ArgsWithoutRuns):
+    tune: bool = False  # only compare the learning rates, on seeds that the claim does not use
+    gamma: float = 0.99  # discount factor γ
+    epsilon: float = 0.1  # ε, the probability with which π acts at random
+    walk_steps: int = 100_000  # environment steps of π in the replay buffer
+    updates: int = 10_000  # updates to learn for
+    learning_rate: float = 3e-4  # step size of Adam, the best one for both networks and every number of actions
+    batch_size: int = 32  # transitions in an update
+    eval_frequency: int = 200  # updates between measurements of the error
 
 
 class Corridor(NamedTuple):
@@ -153,7 +138,6 @@ def walk(model: Corridor, policy: np.ndarray, steps: int, rng: np.random.Generat
 
 def learn(network: str, num_actions: int, learning_rate: float, seed: int, args: Args) -> np.ndarray:
     """The summed squared error against exact Q^π after every eval_frequency updates."""
-    torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as in dqn.train
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -185,69 +169,68 @@ def learn(network: str, num_actions: int, learning_rate: float, seed: int, args:
     return np.array(errors)
 
 
-def learn_all(jobs: list[tuple], args: Args) -> dict[tuple, np.ndarray]:
-    """{job: errors} for jobs (network, number of actions, learning rate, seed)."""
-    with ProcessPoolExecutor(args.workers) as pool:
-        runs = pool.map(learn, *zip(*jobs, strict=True), [args] * len(jobs))
-        return dict(zip(jobs, tqdm(runs, total=len(jobs), desc="runs"), strict=True))
-
-
 def tune(args: Args) -> None:
-    """Prints the mean log10 error over the run at each learning rate."""
-    cases = [(network, n, rate) for network in NETWORKS for n in NUM_ACTIONS for rate in LEARNING_RATES]
-    errors = learn_all([(*case, seed) for case in cases for seed in TUNING_SEEDS], args)
-    for network in NETWORKS:
-        for n in NUM_ACTIONS:
-            means = {
-                rate: np.mean([np.log10(errors[network, n, rate, seed]) for seed in TUNING_SEEDS])
-                for rate in LEARNING_RATES
-            }
-            listed = ", ".join(f"{mean:.3f} at {rate:g}" for rate, mean in means.items())
-            print(f"{network}, {n} actions: mean log10 error {listed}; best {min(means, key=means.get):g}")
+    """The mean log10 error over the run at each learning rate."""
+    found = base.Findings("dueling_dqn", args, __doc__, "tune", TUNING_SEEDS)
+    cases = list(product(NETWORKS, NUM_ACTIONS))
+    jobs = list(product(NETWORKS, NUM_ACTIONS, LEARNING_RATES, TUNING_SEEDS))
+    errors = base.in_parallel(partial(learn, args=args), jobs, args.workers)
+    lines = []
+    for case in cases:
+        means = {
+            rate: np.mean([np.log10(errors[*case, rate, seed]) for seed in TUNING_SEEDS]) for rate in LEARNING_RATES
+        }
+        best = min(means, key=means.get)
+        lines.append([f"{case[0]}, {case[1]} actions", *(f"{mean:.3f}" for mean in means.values()), f"{best:g}"])
+    found.table(["mean log10 error at", *(f"{rate:g}" for rate in LEARNING_RATES), "best"], lines)
+    found.write()
 
 
-def draw(log_errors: dict[tuple[str, int], np.ndarray], args: Args, path: Path) -> None:
+def draw(log_errors: dict[tuple[str, int], np.ndarray], args: Args) -> plt.Figure:
     """log10 of the error over updates, one panel for each number of actions."""
     figure, panels = plt.subplots(1, len(NUM_ACTIONS), figsize=(11, 4), sharey=True, layout="constrained")
     updates = np.arange(args.eval_frequency, args.updates + 1, args.eval_frequency)
     for axes, n in zip(panels, NUM_ACTIONS, strict=True):
-        for network, color in zip(NETWORKS, ("C0", "C1"), strict=True):
-            draw_mean(axes, updates, log_errors[network, n], color=color, label=network)
+        for network in NETWORKS:
+            draw_mean(axes, updates, log_errors[network, n], label=network)
         axes.set(title=f"{n} actions", xlabel="updates")
-        axes.legend(loc="upper right")
-        axes.grid(alpha=0.3)
     panels[0].set_ylabel("log10 of the summed squared error")
     figure.suptitle(f"Q of a given policy in the corridor: mean of {args.num_seeds} seeds, 95 % interval")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
-def report(log_errors: dict[tuple[str, int], np.ndarray]) -> None:
-    """Prints how the errors compare, and whether the claim holds."""
+def times(log_ratios: np.ndarray) -> tuple[str, str]:
+    """The mean ratio of errors and its interval, from their log10 (seeds,), and whether it is below or above 1."""
+    mean, low, high = 10 ** np.array(mean_and_interval(log_ratios))
+    side = "below" if high < 1 else "above" if low > 1 else "neither"
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})", side
+
+
+def report(found: base.Findings, log_errors: dict[tuple[str, int], np.ndarray]) -> None:
+    """How the errors compare, and whether the claim holds."""
     ratios = {n: log_errors["dueling", n] - log_errors["single", n] for n in NUM_ACTIONS}  # log10, seed by seed
+    words = {"below": "dueling is ahead", "above": "dueling is behind", "neither": "no difference can be seen"}
+    lines = []
     for n, ratio in ratios.items():
-        mean, low, high = 10 ** np.array(mean_and_interval(ratio.mean(axis=1)))
-        last, last_low, last_high = 10 ** np.array(mean_and_interval(ratio[:, -1]))
-        verdict = "dueling is ahead" if high < 1 else "dueling is behind" if low > 1 else "no difference can be seen"
-        print(
-            f"{n} actions: error of dueling / single, 95 % interval: over the run {mean:.2f} ({low:.2f} to {high:.2f})"
-        )
-        print(f"    at the end {last:.2f} ({last_low:.2f} to {last_high:.2f}); over the run {verdict}")
+        over_the_run, side = times(ratio.mean(axis=1))
+        lines.append([f"{n} actions", over_the_run, times(ratio[:, -1])[0], words[side]])
+    found.table(["error of dueling / single", "over the run", "at the end", "verdict over the run"], lines)
     few, many = NUM_ACTIONS[0], NUM_ACTIONS[-1]
-    mean, low, high = 10 ** np.array(mean_and_interval((ratios[many] - ratios[few]).mean(axis=1)))
-    verdict = "further ahead" if high < 1 else "less far ahead" if low > 1 else "neither more nor less far ahead"
-    print(f"With {many} actions dueling is {verdict} than with {few}", end=": ")
-    print(f"the ratio is {mean:.2f} times as large ({low:.2f} to {high:.2f})")
+    further = ratios[many] - ratios[few]
+    larger, side = times(further.mean(axis=1))
+    claim = f"with {many} actions dueling is further ahead than with {few}: the ratio is {larger} times as large"
+    found.say(verdict(claim, side == "below", len(further)))
 
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     if args.tune:
-        tune(args)
-        return
+        return tune(args)
+    found = base.Findings("dueling_dqn", args, __doc__)
+    jobs = list(product(NETWORKS, NUM_ACTIONS, [args.learning_rate], args.seeds))
+    errors = base.in_parallel(partial(learn, args=args), jobs, args.workers)
     cases = [(network, n) for n in NUM_ACTIONS for network in NETWORKS]
-    seeds = range(1, args.num_seeds + 1)
-    errors = learn_all([(*case, args.learning_rate, seed) for case in cases for seed in seeds], args)
-    log_errors = {case: np.log10([errors[*case, args.learning_rate, seed] for seed in seeds]) for case in cases}
+    log_errors = {case: np.log10([errors[*case, args.learning_rate, seed] for seed in args.seeds]) for case in cases}
     rows = [
         {
             "num_actions": n,
@@ -257,11 +240,12 @@ def main() -> None:
             "mean_log10_error": round(log_error.mean(), 3),
         }
         for network, n in cases
-        for seed, log_error in zip(seeds, log_errors[network, n], strict=True)
+        for seed, log_error in zip(args.seeds, log_errors[network, n], strict=True)
     ]
-    write_table(rows, args.output / "dueling_corridor.csv")
-    draw(log_errors, args, args.output / "dueling_corridor.png")
-    report(log_errors)
+    report(found, log_errors)
+    found.csv(rows, "dueling_corridor")
+    found.figure(draw(log_errors, args), "dueling_corridor", "Squared error in the corridor with 5, 10 and 20 actions")
+    found.write()
 
 
 if __name__ == "__main__":

@@ -23,23 +23,18 @@ The mean return over the run is the mean of its ten evaluations. The claim is th
 paired by seed.
 """
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
 
 import n_step_dqn
-from benchmark.claims.base import series
-from benchmark.launch.local import run_seeds
-from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict, write_table
-from benchmark.run_folder import DATA, read_scalars
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict
 
 LENGTHS = (1, 3, 5, 10)  # n, in the corridor
 STATES, GAMMA, EPSILON = 20, 0.97, 0.5
@@ -51,19 +46,9 @@ CPU = torch.device("cpu")
 
 
 @dataclass
-class Args:
-    num_seeds: int = 20
-    """seeds of each n, from 1 on"""
-    walk_steps: int = 100_000
-    """environment steps in the corridor's replay buffer"""
-    updates: int = 600
-    """updates in the corridor"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    runs_dir: Path = Path("runs/claims")
-    """where the runs are kept"""
-    output: Path = DATA / "n_step_dqn"
-    """where tables and figure are written"""
+class Args(base.Args):
+    walk_steps: int = 100_000  # environment steps in the corridor's replay buffer
+    updates: int = 600  # updates in the corridor
 
 
 def step(state: int, action: int) -> tuple[int, float, bool]:
@@ -115,7 +100,6 @@ def rms(error: np.ndarray) -> float:
 
 def learn(n: int, seed: int, args: Args) -> tuple[np.ndarray, float]:
     """The error, RMS of Q - Q*, before and after every update, and in the end the RMS of Q - Q_n."""
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     buffer, truth, q = walk(n, args.walk_steps, rng), exact_q(1), torch.zeros(STATES, 2)
     errors = [rms(q.numpy() - truth)]
@@ -125,82 +109,82 @@ def learn(n: int, seed: int, args: Args) -> tuple[np.ndarray, float]:
     return np.array(errors), rms(q.numpy() - exact_q(n))
 
 
-def corridor(args: Args, axes) -> None:
-    """Learns, draws the errors over updates, writes the table and says what holds."""
-    seeds = range(1, args.num_seeds + 1)
-    jobs = [(n, seed) for n in LENGTHS for seed in seeds]
-    with ProcessPoolExecutor(args.workers) as pool:
-        running = pool.map(partial(learn, args=args), *zip(*jobs, strict=True))
-        found = dict(zip(jobs, tqdm(running, total=len(jobs), desc="corridor"), strict=True))
+def corridor(found: base.Findings, args: Args, axes) -> None:
+    """Learns, and draws and says what the errors are over updates and in the end."""
+    jobs = [(n, seed) for n in LENGTHS for seed in args.seeds]
+    learned = base.in_parallel(partial(learn, args=args), jobs, args.workers)
     bias = {n: rms(exact_q(n) - exact_q(1)) for n in LENGTHS}
-    errors = {n: np.array([found[n, seed][0] for seed in seeds]) for n in LENGTHS}  # (seeds, updates + 1)
+    errors = {n: np.array([learned[n, seed][0] for seed in args.seeds]) for n in LENGTHS}  # (seeds, updates + 1)
 
-    print(f"corridor: RMS of Q - Q*, mean and 95 % interval over {args.num_seeds} seeds")
+    lines = []
     for n in LENGTHS:
         color = draw_mean(axes, range(0, args.updates + 1, 10), errors[n][:, ::10], label=f"n = {n}")
         axes.axhline(bias[n], color=color, linestyle=":")
-        print(f"  n = {n}: after {EARLY} updates {said(errors[n][:, EARLY], 3)}", end=", ")
-        print(f"in the end {said(errors[n][:, -1], 3)}, exactly {bias[n]:.3f}", end="; ")
-        print(f"RMS of Q - Q_n {said(np.array([found[n, seed][1] for seed in seeds]), 3)}")
+        early, final = said(errors[n][:, EARLY], 3), said(errors[n][:, -1], 3)
+        distance = said(np.array([learned[n, seed][1] for seed in args.seeds]), 3)
+        lines.append([f"n = {n}", early, final, f"{bias[n]:.3f}", distance])
+    header = [f"after {EARLY} updates", "in the end", "exact bias", "RMS of Q - Q_n in the end"]
+    found.table(["corridor: RMS of Q - Q*", *header], lines)
     axes.set(title="Corridor: error, and exact bias (dotted)", xlabel="updates", ylabel="RMS of Q - Q*")
     rows = [
         {
             "n": n,
             "seed": seed,
-            "early_error": round(found[n, seed][0][EARLY], 4),
-            "final_error": round(found[n, seed][0][-1], 4),
+            "early_error": round(learned[n, seed][0][EARLY], 4),
+            "final_error": round(learned[n, seed][0][-1], 4),
             "exact_bias": round(bias[n], 4),
-            "distance_to_exact": round(found[n, seed][1], 4),
+            "distance_to_exact": round(learned[n, seed][1], 4),
         }
         for n, seed in jobs
     ]
-    write_table(rows, args.output / "n_step_corridor.csv")
+    found.csv(rows, "n_step_corridor")
+
+    def claim(text: str, holds: bool) -> None:
+        found.say(verdict(text, holds, args.num_seeds))
 
     gains = [mean_and_interval(errors[a][:, EARLY] - errors[b][:, EARLY]) for a, b in pairwise(LENGTHS)]
-    print(verdict(f"the error after {EARLY} updates falls with n", all(low > 0 for _, low, _ in gains), args.num_seeds))
+    claim(f"the error after {EARLY} updates falls with n", all(low > 0 for _, low, _ in gains))
     off = [mean_and_interval(errors[n][:, -1] - bias[n]) for n in LENGTHS]
-    holds = all(max(-low, high) < TOLERANCE for _, low, high in off)
-    print(verdict(f"the final error is within {TOLERANCE} of the exact bias, for every n", holds, args.num_seeds))
+    within = all(max(-low, high) < TOLERANCE for _, low, high in off)
+    claim(f"the final error is within {TOLERANCE} of the exact bias, for every n", within)
     rising = all(bias[a] < bias[b] for a, b in pairwise(LENGTHS))
-    best = {n: bool((exact_q(n).argmax(axis=1) == RIGHT).all()) for n in LENGTHS}
-    print(f"the exact bias {'rises' if rising else 'does not rise'} with n; ", end="")
-    print(f"going right is still the best of Q_n in every state: {'yes' if all(best.values()) else best}")
+    best = all((exact_q(n).argmax(axis=1) == RIGHT).all() for n in LENGTHS)
+    found.say(
+        f"The exact bias {'rises' if rising else 'does not rise'} with n; "
+        f"going right is {'still' if best else 'NOT'} the best of every Q_n in every state."
+    )
 
 
-def cartpole(args: Args, axes) -> None:
-    """Runs, draws the learning curves, writes the table and says what holds."""
-    seeds = range(1, args.num_seeds + 1)
+def cartpole(found: base.Findings, args: Args, axes) -> None:
+    """Runs, and draws and says what the returns are."""
     settings = {f"n = {n}": ("n_step_dqn.py", {"env_id": "CartPole-v1", "n_step": n}) for n in (1, 3)}
-    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
-    rows, means = [], {}
-    for name, (script, flags) in settings.items():
-        steps, returns = series([read_scalars(runs[name][seed][0]) for seed in seeds], "eval/episodic_return")
-        means[name] = returns.mean(axis=1)  # over the evaluations, (seeds,)
+    rows, lines, means = [], [], {}
+    for name, own in found.run(settings).items():
+        steps, returns = base.series(base.scalars_of(own), "eval/episodic_return")
+        means[name], final = returns.mean(axis=1), returns[:, -1]  # over the evaluations, (seeds,)
         draw_mean(axes, steps, returns, label=name)
-        for seed, mean, final in zip(seeds, means[name], returns[:, -1], strict=True):
+        script, flags = settings[name]
+        for seed, mean, last in zip(own, means[name], final, strict=True):
             row = {"script": script, "n": flags["n_step"], "seed": seed}
-            rows.append(row | {"mean_return": round(mean, 2), "final_return": round(final, 2)})
-        solved = int((returns[:, -1] >= 475).sum())
-        print(f"CartPole-v1, {name}: mean return over the run {said(means[name], 1)}", end="; ")
-        print(f"in the end {said(returns[:, -1], 1)}, 475 or more with {solved} of {args.num_seeds} seeds")
+            rows.append(row | {"mean_return": round(mean, 2), "final_return": round(last, 2)})
+        solved = f"{(final >= 475).sum()} of {len(final)} seeds"
+        lines.append([name, said(means[name], 1), said(final, 1), solved])
+    found.table(["CartPole-v1: return", "mean over the run", "in the end", "475 or more in the end"], lines)
     axes.set(title="CartPole-v1: greedy return", xlabel="environment steps")
-    write_table(rows, args.output / "n_step_cartpole.csv")
+    found.csv(rows, "n_step_cartpole")
     gain = means["n = 3"] - means["n = 1"]
-    print(f"n = 3 minus n = 1, paired by seed: {said(gain, 1)}")
-    holds = mean_and_interval(gain)[1] > LEAST_GAIN
-    print(verdict(f"with n = 3 the mean return over the run is more than {LEAST_GAIN} higher", holds, args.num_seeds))
+    claim = f"with n = 3 the mean return over the run is more than {LEAST_GAIN} higher; paired by seed: {said(gain, 1)}"
+    found.say(verdict(claim, mean_and_interval(gain)[1] > LEAST_GAIN, args.num_seeds))
 
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
-    args.output.mkdir(parents=True, exist_ok=True)
+    found = base.Findings("n_step_dqn", args, __doc__)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    corridor(args, left)
-    cartpole(args, right)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(args.output / "n_step.png", dpi=110)
+    corridor(found, args, left)
+    cartpole(found, args, right)
+    found.figure(figure, "n_step", "Errors in the corridor, and greedy return on CartPole")
+    found.write()
 
 
 if __name__ == "__main__":

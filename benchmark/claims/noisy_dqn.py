@@ -21,19 +21,14 @@ Fortunato et al. (2018), "Noisy networks for exploration", have Atari games alon
 theirs. They also look at the mean |σ^w| of the last layer, which here is drawn for all layers.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import gymnasium as gym
 import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
 import tyro
 
-from benchmark.claims.base import series
-from benchmark.launch.local import run_seeds
-from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
-from benchmark.run_folder import DATA, read_scalars
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, said, verdict
 
 
 class DeepSea(gym.Env):
@@ -85,69 +80,56 @@ SETTINGS = {
 SOLVED = 0.9
 
 
-@dataclass
-class Args:
-    num_seeds: int = 20
-    """seeds of each setting, from 1 on"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    runs_dir: Path = Path("runs/claims")
-    """where the runs are kept"""
-    output: Path = DATA / "noisy_dqn"
-    """where table and figure are written"""
-
-
-def said(solved: np.ndarray) -> str:
+def share(solved: np.ndarray) -> str:
     """How many of these seeds solved it, with the exact (Clopper-Pearson) 95 % interval of their share."""
     low, high = scipy.stats.binomtest(int(solved.sum()), len(solved)).proportion_ci()
     return f"{solved.sum()} of {len(solved)} seeds ({low:.0%} to {high:.0%})"
 
 
-def verdict(solved: dict[str, np.ndarray]) -> str:
+def judge(solved: dict[str, np.ndarray]) -> str:
     """What holds of the claim: noise solves it with at least 18 of 20 seeds, and ε = 0.1 with at most 10 of 20."""
     noise, fixed = solved[NOISY].mean(), solved[FIXED].mean()
     p = scipy.stats.barnard_exact([[sum(solved[name]), sum(~solved[name])] for name in (NOISY, FIXED)]).pvalue
     holds = noise >= 0.9 and fixed <= 0.5 and p < 0.05
-    shares = f"{noise:.0%} of the seeds with noise, {fixed:.0%} with ε = 0.1 (Barnard's exact test: p = {p:.1g})"
-    return f"the claim {'reproduces' if holds else 'does NOT reproduce'}: {shares}"
+    claim = f"noise solves at least 90 % of the seeds ({noise:.0%}) and ε = 0.1 at most half of them ({fixed:.0%})"
+    return verdict(f"{claim}; Barnard's exact test: p = {p:.1g}", holds, len(solved[NOISY]))
 
 
 def main() -> None:
-    args = tyro.cli(Args, description=__doc__)
-    seeds = range(1, args.num_seeds + 1)
-    runs = run_seeds(SETTINGS, seeds, args.runs_dir, args.workers)
+    args = tyro.cli(base.Args, description=__doc__)
+    found = base.Findings("noisy_dqn", args, __doc__)
+    runs = found.run(SETTINGS)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    rows, solved, sigma = [], {}, {}
+    rows, solved, sigma = [], {}, []
     for name, (script, _) in SETTINGS.items():
-        scalars = [read_scalars(runs[name][seed][0]) for seed in seeds]
-        steps, returns = series(scalars, "eval/episodic_return")
+        scalars = base.scalars_of(runs[name])
+        steps, returns = base.series(scalars, "eval/episodic_return")
         solved[name] = returns[:, -1] > SOLVED
         draw_mean(left, steps, (returns > SOLVED).astype(float), label=name)
-        print(f"{name}: solved by {said(solved[name])}")
-        for i, seed in enumerate(seeds):
-            paid = [step for step, value, _ in scalars[i]["charts/episodic_return"] if value > SOLVED]
-            row = {"setting": name, "script": script, "seed": seed, "final_return": round(returns[i, -1], 4)}
+        for seed, own, final in zip(args.seeds, scalars, returns[:, -1], strict=True):
+            paid = [step for step, value, _ in own["charts/episodic_return"] if value > SOLVED]
+            row = {"setting": name, "script": script, "seed": seed, "final_return": round(final, 4)}
             rows.append(row | {"first_paid_step": paid[0] if paid else "", "paid_episodes": len(paid)})
         if name == NOISY:
             for layer, inputs in enumerate((64, 64, 64), start=1):  # 8 times 8 cells, and two hidden layers
-                steps, values = series(scalars, f"charts/sigma_{layer}")
-                sigma[layer] = values * np.sqrt(inputs) / 0.5  # relative to σ₀ / √inputs, the first one
-                draw_mean(right, steps, sigma[layer], label=f"layer {layer}")
+                steps, values = base.series(scalars, f"charts/sigma_{layer}")
+                relative = values * np.sqrt(inputs) / 0.5  # to σ₀ / √inputs, the first one
+                draw_mean(right, steps, relative, label=f"layer {layer}")
+                sigma.append([f"layer {layer}", said(relative[:, -1])])
     left.set(title="DeepSea: share of seeds that solve it", xlabel="environment steps", ylim=(-0.03, 1.03))
     right.set(title="size 8: mean |σ| of a layer's weights, relative to the start", xlabel="environment steps")
     right.set_ylim(0, 1.1)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    write_table(rows, args.output / "noisy_deepsea.csv")
-    figure.savefig(args.output / "noisy_deepsea.png", dpi=110)
-
-    print(verdict(solved))
-    for layer, values in sigma.items():
-        mean, low, high = mean_and_interval(values[:, -1])
-        print(f"σ of layer {layer} ends at {mean:.2f} ({low:.2f} to {high:.2f}) times what it began with")
+    found.table(["DeepSea", "solved by"], [[name, share(own)] for name, own in solved.items()])
+    found.say(judge(solved))
     gap = solved[NOISY].mean() - solved[DEEP].mean()
-    print(f"at size 12 noise solves it with {solved[DEEP].sum()} of {len(seeds)} seeds, {gap:.0%} of the seeds fewer")
+    found.say(
+        f"At size 12 noise solves it with {solved[DEEP].sum()} of {args.num_seeds} seeds, {gap:.0%} of the seeds fewer."
+    )
+    found.table(["mean σ at size 8", "at the end, times the first one"], sigma)
+    found.csv(rows, "noisy_deepsea")
+    shows = "Share of seeds that solve DeepSea, and σ of each layer, over steps"
+    found.figure(figure, "noisy_deepsea", shows)
+    found.write()
 
 
 if __name__ == "__main__":

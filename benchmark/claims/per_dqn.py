@@ -25,9 +25,8 @@ The same seed has the same memory and the same initial Q for all methods. A seed
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,12 +34,11 @@ import scipy.stats
 import torch
 import tyro
 from matplotlib.ticker import NullLocator
-from tqdm import tqdm
 
 import dqn
 import per_dqn
-from benchmark.report.statistics import write_table
-from benchmark.run_folder import DATA
+from benchmark.claims import base
+from benchmark.report.statistics import verdict
 
 COLORS = {"uniform": "black", "rank": "C3", "proportional": "C0", "oracle": "C9"}  # the paper's
 METHODS = tuple(COLORS)
@@ -51,17 +49,9 @@ CPU = torch.device("cpu")
 
 
 @dataclass
-class Args:
-    num_seeds: int = 20
-    """seeds of each method and size"""
-    most_states: int = 13
-    """states of the longest chain, at least 4; the shortest has 2"""
-    max_updates: int = 1_000_000
-    """updates after which a seed gives up"""
-    workers: int = 2
-    """seeds at the same time, one core each"""
-    output: Path = DATA / "per_dqn"
-    """where table and figure are written"""
+class Args(base.ArgsWithoutRuns):
+    most_states: int = 13  # states of the longest chain, at least 4; the shortest has 2
+    max_updates: int = 1_000_000  # updates after which a seed gives up
 
 
 def cliffwalk(n: int) -> list[list[tuple]]:
@@ -171,7 +161,7 @@ def growth(updates: np.ndarray, states: np.ndarray) -> float:
     return float(np.exp(np.polyfit(states, np.log(np.median(updates, axis=0)), 1)[0]))
 
 
-def draw(rows: list[dict], path: Path) -> None:
+def draw(rows: list[dict]) -> plt.Figure:
     """Median updates and their interval over the transitions in memory, both on logarithmic scales."""
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     for method, color in COLORS.items():
@@ -185,60 +175,62 @@ def draw(rows: list[dict], path: Path) -> None:
     above.set_xticks(own["transitions"], own["states"])
     above.xaxis.set_minor_locator(NullLocator())
     above.set_xlabel("states")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
-def report(updates: dict[str, np.ndarray], states: np.ndarray) -> None:
-    """Prints growth, ratios and what of the claim holds, from the updates (seeds, sizes) of each method."""
+def report(found: base.Findings, updates: dict[str, np.ndarray], states: np.ndarray) -> None:
+    """Growth, ratios and what of the claim holds, from the updates (seeds, sizes) of each method."""
     num_seeds, n = len(updates["uniform"]), states[-1]
-    print(f"{num_seeds} seeds, 95 % intervals; growth is the factor of updates for each state from {states[0]} to {n}")
-    growths, ratios = {}, {}
+    growths, ratios, lines = {}, {}, []
     for method, own in updates.items():
-        growths[method] = low, high = interval(lambda i, own=own: growth(own[i], states), num_seeds)
-        median = np.median(own[:, -1])
-        line = (
-            f"{method}: growth {growth(own, states):.2f} ({low:.2f} to {high:.2f}), at {n} states {median:,.0f} updates"
-        )
-        print(f"{line}, {median / (2 ** (n + 1) - 2):.2f} for each transition in memory")
-    for method in METHODS[1:]:
-        pair = np.stack([updates["uniform"][:, -1], updates[method][:, -1]])  # (2, seeds)
-        low, high = ratios[method] = interval(lambda i, pair=pair: np.divide(*np.median(pair[:, i], axis=1)), num_seeds)
-        times = np.divide(*np.median(pair, axis=1))
-        print(f"uniform replay needs {times:.1f} times ({low:.1f} to {high:.1f}) the updates of {method} at {n} states")
+        growths[method] = interval(lambda i, own=own: growth(own[i], states), num_seeds)
+        pair = np.stack([updates["uniform"][:, -1], own[:, -1]])  # (2, seeds)
+        ratios[method] = interval(lambda i, pair=pair: np.divide(*np.median(pair[:, i], axis=1)), num_seeds)
+        grows, saves = "{:.2f} to {:.2f}".format(*growths[method]), "{:.1f} to {:.1f}".format(*ratios[method])
+        uniform, median = np.median(pair, axis=1)
+        per_transition = f"{median / (2 ** (n + 1) - 2):.2f}"
+        line = [method, f"{growth(own, states):.2f} ({grows})", f"{median:,.0f}", per_transition]
+        lines.append([*line, f"{uniform / median:.1f} ({saves})"])
+    growing = f"factor of updates for each state from {states[0]} to {n}"
+    header = [
+        growing,
+        f"updates at {n} states",
+        "for each transition in memory",
+        "uniform replay's updates over its own",
+    ]
+    found.table(["method (95 % intervals)", *header], lines)
 
-    def verdict(claim: str, holds: bool) -> None:
-        print(f"{'reproduces' if holds else 'does NOT reproduce'}: {claim}")
+    def claim(text: str, holds: bool) -> None:
+        found.say(verdict(text, holds, num_seeds))
 
     slowest = growths["uniform"][0]  # the lower end of its interval
     for method in METHODS[1:]:
-        verdict(f"{method} needs fewer updates than uniform replay", ratios[method][0] > 1)
-        verdict(f"{method} saves two orders of magnitude", ratios[method][0] >= 100)
-        verdict(f"updates of {method} grow by a smaller factor, in this range", growths[method][1] < slowest)
+        claim(f"{method} needs fewer updates than uniform replay", ratios[method][0] > 1)
+        claim(f"{method} saves two orders of magnitude", ratios[method][0] >= 100)
+        claim(f"updates of {method} grow by a smaller factor, in this range", growths[method][1] < slowest)
 
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
+    found = base.Findings("per_dqn", args, __doc__)
     states = np.arange(2, args.most_states + 1)
-    seeds = range(1, args.num_seeds + 1)
-    trials = [(method, int(n), seed) for n in states[::-1] for method in METHODS for seed in seeds]  # longest first
-    with ProcessPoolExecutor(args.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running = pool.map(updates_to_learn, *zip(*trials, strict=True), [args.max_updates] * len(trials))
-        needed = dict(zip(trials, tqdm(running, total=len(trials), desc="seeds"), strict=True))
+    trials = [
+        (method, int(n), seed) for n in states[::-1] for method in METHODS for seed in args.seeds
+    ]  # longest first
+    needed = base.in_parallel(partial(updates_to_learn, max_updates=args.max_updates), trials, args.workers)
 
     updates, reached, rows = {}, {}, []
     for method in METHODS:
-        found = [[needed[method, int(n), seed] for n in states] for seed in seeds]  # (seeds, sizes)
-        updates[method] = np.array([[count or args.max_updates for count in row] for row in found])
-        reached[method] = np.array([[count is not None for count in row] for row in found])
+        counts = [[needed[method, int(n), seed] for n in states] for seed in args.seeds]  # (seeds, sizes)
+        updates[method] = np.array([[count or args.max_updates for count in row] for row in counts])
+        reached[method] = np.array([[count is not None for count in row] for row in counts])
         for n, own, there in zip(states, updates[method].T, reached[method].T, strict=True):
             low, high = interval(lambda i, own=own: np.median(own[i]), args.num_seeds)
             row = {"method": method, "states": n, "transitions": 2 ** (n + 1) - 2, "median": np.median(own)}
             row |= {"low": round(low, 1), "high": round(high, 1)}
             rows.append(row | {"seeds": args.num_seeds, "reached": there.sum()})
-    write_table(rows, args.output / "per_cliffwalk.csv")
-    draw(rows, args.output / "per_cliffwalk.png")
+    found.csv(rows, "per_cliffwalk")
+    found.figure(draw(rows), "per_cliffwalk", "Updates until Q is learned against the size of the memory")
 
     # Only sizes at which every seed of every method got there, and of these the longer half: where states are few, most
     # updates go into moving Q by steps of 1/4, whatever the method.
@@ -246,7 +238,8 @@ def main() -> None:
     if not compared.any():
         raise SystemExit("error: at no size did all seeds get there; try a higher --max-updates")
     compared &= states >= states[compared].max() / 2
-    report({method: own[:, compared] for method, own in updates.items()}, states[compared])
+    report(found, {method: own[:, compared] for method, own in updates.items()}, states[compared])
+    found.write()
 
 
 if __name__ == "__main__":

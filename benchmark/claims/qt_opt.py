@@ -37,10 +37,8 @@ Kalashnikov et al. (2018), "QT-Opt: Scalable deep reinforcement learning for vis
 """
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Literal
 
 import gymnasium as gym
@@ -50,10 +48,8 @@ import torch
 import tyro
 
 import qt_opt
-from benchmark.claims.base import series
-from benchmark.launch.local import run_seeds
-from benchmark.report.statistics import draw_mean, mean_and_interval, said, write_table
-from benchmark.run_folder import DATA, read_scalars
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict
 
 
 class Reach(gym.Env):
@@ -138,34 +134,15 @@ OTHERS_SETTINGS = {
 }
 
 
-@dataclass
-class Args:
-    part: Literal["search", "pendulum", "drift", "tune", "reach", "others"]
-    """what to do"""
-    num_seeds: int = 20
-    """seeds, from 1 on; `tune` has seeds of its own"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    runs_dir: Path = Path("runs/claims")
-    """where the runs are kept"""
-    output: Path = DATA / "qt_opt"
-    """where table and figure are written"""
+@dataclass(kw_only=True)
+class Args(base.Args):
+    part: Literal["search", "pendulum", "drift", "tune", "reach", "others"]  # what to do; `tune` has its own seeds
 
 
-def versus(name: str, own: np.ndarray, other: str, theirs: np.ndarray, digits: int = 1) -> bool:
-    """Prints the mean difference of two settings, paired by seed, and returns whether the first one is above."""
+def difference(own: np.ndarray, theirs: np.ndarray, digits: int = 1) -> tuple[str, str]:
+    """The mean difference of two settings, paired by seed, with its interval, and whether the first one is above."""
     _, low, high = mean_and_interval(own - theirs)
-    verdict = f"{name} is above" if low > 0 else f"{name} is below" if high < 0 else "no evidence of a difference"
-    print(f"{name} minus {other}, paired by seed: {said(own - theirs, digits)}; {verdict}")
-    return bool(low > 0)
-
-
-def save(figure, panels, args: Args, name: str) -> None:
-    for axes in np.ravel(panels):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    args.output.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.output / f"qt_opt_{name}.png", dpi=110)
+    return said(own - theirs, digits), "above" if low > 0 else "below" if high < 0 else "no evidence"
 
 
 # The search
@@ -195,20 +172,20 @@ def search_error(dimensions: int, rounds: int, samples: int, seed: int, states: 
     return 1 - q(None, found.unsqueeze(1)).mean().item()
 
 
-def search(args: Args) -> None:
-    seeds = range(1, args.num_seeds + 1)
+def search(found: base.Findings) -> None:
+    """The search finds the maximum of Q, and the less exactly the more dimensions an action has."""
     errors = {
-        (n, *budget): np.array([search_error(n, *budget, seed) for seed in seeds])
+        (n, *budget): np.array([search_error(n, *budget, seed) for seed in found.seeds])
         for n, budget in product(DIMENSIONS, BUDGETS)
     }
     rows = []
-    print(f"error of the maximum in %, mean and 95 % interval over {args.num_seeds} seeds of 100 Qs")
     for (n, rounds, samples), own in errors.items():
-        print(f"  n = {n}, {rounds} x {samples}: {said(100 * own, 2)}")
         mean, low, high = mean_and_interval(own)
         row = {"dimensions": n, "rounds": rounds, "samples": samples, "error": round(mean, 5)}
         rows.append(row | {"low": round(low, 5), "high": round(high, 5)})
-    write_table(rows, args.output / "qt_opt_search.csv")
+    lines = [[f"{b[0]} x {b[1]}", *(said(100 * errors[n, *b]) for n in DIMENSIONS)] for b in BUDGETS]
+    found.table(["error of the maximum in %, by rounds x samples", *(f"n = {n}" for n in DIMENSIONS)], lines)
+    found.csv(rows, "qt_opt_search")
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for budget in BUDGETS:
@@ -218,14 +195,14 @@ def search(args: Args) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(DIMENSIONS, DIMENSIONS)
     axes.set_title("CEM: rounds x samples")
-    save(figure, axes, args, "search")
+    found.figure(figure, "qt_opt_search", "Error of the maximum against the dimensions of an action")
 
-    for n in DIMENSIONS:
-        versus("error of 1 x 128", 100 * errors[n, 1, 128], f"2 x 64 at n = {n}, in %", 100 * errors[n, 2, 64])
-    found = mean_and_interval(errors[1, 2, 64])[2] < 0.01
-    print(f"{'reproduces' if found else 'does NOT reproduce'}: 2 x 64 finds the maximum of one dimension within 1 %")
+    lines = [[f"n = {n}", *difference(100 * errors[n, 1, 128], 100 * errors[n, 2, 64], 2)] for n in DIMENSIONS]
+    found.table(["error of 1 x 128 minus that of 2 x 64", "in %, paired by seed", "1 x 128 is"], lines)
+    within = bool(mean_and_interval(errors[1, 2, 64])[2] < 0.01)
+    found.say(verdict("2 x 64 finds the maximum of one dimension within 1 %", within, len(found.seeds)))
     growing = all(errors[n, 2, 64].mean() < errors[2 * n, 2, 64].mean() for n in DIMENSIONS[:-1])
-    print(f"{'reproduces' if growing else 'does NOT reproduce'}: the error grows with every doubling of the dimensions")
+    found.say(verdict("the error grows with every doubling of the dimensions", growing, len(found.seeds)))
 
 
 # Runs
@@ -242,20 +219,28 @@ def training_seconds(scalars: dict[str, list[tuple]]) -> np.ndarray:
     return np.array(found)
 
 
-def curves(settings: dict[str, tuple[str, dict]], seeds, args: Args) -> dict[str, tuple[list, np.ndarray, list]]:
+Curves = dict[str, tuple[list[int], np.ndarray, list[dict]]]
+
+
+def curves(found: base.Findings, settings: dict[str, tuple[str, dict]], seeds=None) -> Curves:
     """Steps (K,) and greedy returns (seeds, K) at the evaluations of each setting, and all scalars of its runs."""
-    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
-    found = {}
-    for name in settings:
-        scalars = [read_scalars(runs[name][seed][0]) for seed in seeds]
-        found[name] = *series(scalars, "eval/episodic_return"), scalars
-    return found
+    scalars = {name: base.scalars_of(runs) for name, runs in found.run(settings, seeds).items()}
+    return {name: (*base.series(own, "eval/episodic_return"), own) for name, own in scalars.items()}
 
 
-def draw_curves(axes, found: dict[str, tuple], title: str, ylabel: str) -> None:
-    for name, (steps, returns, _) in found.items():
+def draw_curves(axes, learned: Curves, title: str, ylabel: str = "greedy return") -> None:
+    for name, (steps, returns, _) in learned.items():
         draw_mean(axes, steps, returns, label=name)
     axes.set(title=title, xlabel="environment steps", ylabel=ylabel)
+
+
+def final_rows(final: dict[str, np.ndarray], seeds, column: str, digits: int) -> list[dict]:
+    """A row for each setting and seed."""
+    return [
+        {"setting": name, "seed": seed, column: round(value, digits)}
+        for name, own in final.items()
+        for seed, value in zip(seeds, own, strict=True)
+    ]
 
 
 def at_seconds(returns: np.ndarray, seconds: np.ndarray, limit: float) -> np.ndarray:
@@ -264,132 +249,123 @@ def at_seconds(returns: np.ndarray, seconds: np.ndarray, limit: float) -> np.nda
     return returns[np.arange(len(returns)), last]
 
 
-def pendulum(args: Args) -> None:
-    seeds = range(1, args.num_seeds + 1)
-    found = curves(PENDULUM_SETTINGS, seeds, args)
-    clocks = {name: np.array([training_seconds(one) for one in scalars]) for name, (_, _, scalars) in found.items()}
+def pendulum(found: base.Findings) -> None:
+    """Pendulum-v1 is learned without a grid of actions and without an actor."""
+    learned = curves(found, PENDULUM_SETTINGS)
+    clocks = {name: np.array([training_seconds(one) for one in scalars]) for name, (_, _, scalars) in learned.items()}
     limit = clocks["QT-Opt"][:, -1].mean()
-    print(f"QT-Opt makes {PENDULUM['total_timesteps']:,} steps in {limit:.0f} seconds; greedy return, 95 % interval")
-    rows, readings = [], {}
-    for name, (steps, returns, _) in found.items():
+    found.say(f"QT-Opt makes {PENDULUM['total_timesteps']:,} steps in {limit:.0f} seconds.")
+    rows, lines, readings = [], [], {}
+    for name, (steps, returns, _) in learned.items():
         seconds = clocks[name]  # (seeds, K)
-        own = {
+        readings[name] = own = {
             "at 6,000 steps": returns[:, steps.index(PENDULUM["total_timesteps"])],
             "at equal seconds": at_seconds(returns, seconds, np.inf if name == "QT-Opt" else limit),
             "at the end": returns[:, -1],
         }
-        readings[name] = own
-        print(f"  {name}, of {steps[-1]:,} steps in {seconds[:, -1].mean():.0f} s: ", end="")
-        print("; ".join(f"{when} {said(values, 1)}" for when, values in own.items()))
-        for i, seed in enumerate(seeds):
+        length = [f"{steps[-1]:,}", f"{seconds[:, -1].mean():.0f}"]
+        lines.append([name, *length, *(said(values, 1) for values in own.values())])
+        for i, seed in enumerate(found.seeds):
             row = {"setting": name, "seed": seed, "seconds": round(seconds[i, -1], 1)}
             rows.append(row | {when.replace(" ", "_"): round(values[i], 1) for when, values in own.items()})
-    write_table(rows, args.output / "qt_opt_pendulum.csv")
+    found.table(["greedy return", "steps", "seconds", *readings["QT-Opt"]], lines)
+    found.csv(rows, "qt_opt_pendulum")
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
-    draw_curves(left, found, "Pendulum-v1", "greedy return")
-    for name, (_, returns, _) in found.items():
+    draw_curves(left, learned, "Pendulum-v1")
+    for name, (_, returns, _) in learned.items():
         draw_mean(right, clocks[name].mean(axis=0), returns, label=name)
     right.axvline(limit, color="grey", linewidth=0.8)
     right.set(xlabel="seconds of training", title="the same over seconds")
-    save(figure, (left, right), args, "pendulum")
+    found.figure(figure, "qt_opt_pendulum", "Greedy return on Pendulum over steps and over seconds")
 
     final = readings["QT-Opt"]["at the end"]
     good = int((final >= -200).sum())
-    holds = final.mean() >= -170 and good >= 0.85 * len(final)
-    print(f"QT-Opt: mean {said(final, 1)}, {good} of {len(final)} seeds at -200 or more: ", end="")
-    print("the claim holds" if holds else "the claim does NOT hold")
-    for name, when in product(readings, ("at 6,000 steps", "at equal seconds")):
-        if name != "QT-Opt":
-            versus("QT-Opt", final, f"{name} {when}", readings[name][when])
+    claim = "a mean of at least -170, and 85 % of the seeds at -200 or more"
+    claim += f": {said(final, 1)}, {good} of {len(final)} seeds"
+    found.say(verdict(claim, bool(final.mean() >= -170 and good >= 0.85 * len(final)), len(final)))
+    pairs = product([name for name in readings if name != "QT-Opt"], ("at 6,000 steps", "at equal seconds"))
+    lines = [[f"{name} {when}", *difference(final, readings[name][when])] for name, when in pairs]
+    found.table(["QT-Opt minus", "paired by seed", "QT-Opt is"], lines)
 
 
-def drift(args: Args) -> None:
-    seeds = range(1, args.num_seeds + 1)
-    found = curves(DRIFT_SETTINGS, seeds, args)
-    rows = []
-    for name, (_, returns, _) in found.items():
-        good = int((returns[:, -1] >= -200).sum())
-        print(f"{name}: {said(returns[:, -1], 1)}, {good} of {args.num_seeds} seeds at -200 or more")
-        for seed, value in zip(seeds, returns[:, -1], strict=True):
-            rows.append({"setting": name, "seed": seed, "final_return": round(value, 1)})
-    write_table(rows, args.output / "qt_opt_drift.csv")
+def drift(found: base.Findings) -> None:
+    """Which hyperparameter makes seeds fail on Pendulum-v1, one at a time."""
+    learned = curves(found, DRIFT_SETTINGS)
+    final = {name: returns[:, -1] for name, (_, returns, _) in learned.items()}
+    lines = []
+    for name, own in final.items():
+        good = f"{(own >= -200).sum()} of {len(own)} seeds"
+        lines.append([name, said(own, 1), good, *difference(final["as it is"], own)])
+    lines[0][-2:] = ["", ""]  # that of the first setting and itself
+    found.table(["setting", "greedy return", "-200 or more", "as it is minus this", "as it is is"], lines)
+    found.csv(final_rows(final, found.seeds, "final_return", 1), "qt_opt_drift")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    draw_curves(axes, found, "Pendulum-v1: one hyperparameter at a time", "greedy return")
-    save(figure, axes, args, "drift")
-    for name, (_, returns, _) in found.items():
-        if name != "as it is":
-            versus("as it is", found["as it is"][1][:, -1], name, returns[:, -1])
+    draw_curves(axes, learned, "Pendulum-v1: one hyperparameter at a time")
+    found.figure(figure, "qt_opt_drift", "Greedy return on Pendulum with one hyperparameter changed at a time")
 
 
-def tune(args: Args) -> None:
+def tune(found: base.Findings) -> None:
+    """Learning rate and γ of the reach."""
     settings = {}
     for (name, (script, env_id)), tried in product(REACHERS.items(), TRIED):
         label = ", ".join(f"{flag} {value:g}" for flag, value in tried.items())
         settings[f"{name}: {label}"] = script, REACH | {"env_id": env_id} | tried
-    found = curves(settings, TUNING_SEEDS, args)
+    success = {label: returns[:, -1].mean() for label, (_, returns, _) in curves(found, settings, TUNING_SEEDS).items()}
+    found.table(["setting", "success"], [[label, f"{mean:.3f}"] for label, mean in success.items()])
     for name in REACHERS:
-        success = {label: own[1][:, -1].mean() for label, own in found.items() if label.startswith(f"{name}: ")}
-        for label, mean in success.items():
-            print(f"{label}: success {mean:.3f}")
-        print(f"best: {max(success, key=success.get)}")
+        best = max((label for label in success if label.startswith(f"{name}: ")), key=success.get)
+        found.say(f"Best of {best}.")
 
 
-def reach(args: Args) -> None:
-    seeds = range(1, args.num_seeds + 1)
+def reach(found: base.Findings) -> None:
+    """A sparse reach with two joints is learned, and better than on a grid of turns."""
     settings = {name: (script, REACH | {"env_id": env} | TUNED[name]) for name, (script, env) in REACHERS.items()}
-    found = curves(settings, seeds, args)
-    success = {name: returns[:, -1] for name, (_, returns, _) in found.items()}  # a return is 1 or 0
-    rows = []
-    for name, own in success.items():
-        print(f"{name}: success {said(own, 3)}")
-        rows += [
-            {"setting": name, "seed": seed, "success": round(one, 3)} for seed, one in zip(seeds, own, strict=True)
-        ]
-    write_table(rows, args.output / "qt_opt_reach.csv")
+    learned = curves(found, settings)
+    success = {name: returns[:, -1] for name, (_, returns, _) in learned.items()}  # a return is 1 or 0
+    own = success["QT-Opt"]
+    against = {name: difference(own, other, 3) for name, other in success.items() if name != "QT-Opt"}
+    lines = [[name, said(other, 3), *against.get(name, ("", ""))] for name, other in success.items()]
+    found.table(["setting", "success", "QT-Opt minus this, paired by seed", "QT-Opt is"], lines)
+    found.csv(final_rows(success, found.seeds, "success", 3), "qt_opt_reach")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    draw_curves(axes, found, "A sparse reach with two joints", "success")
+    draw_curves(axes, learned, "A sparse reach with two joints", "success")
     axes.set_ylim(0, 1)
-    save(figure, axes, args, "reach")
-    above = [
-        versus("QT-Opt", success["QT-Opt"], name, own, digits=3) for name, own in success.items() if name != "QT-Opt"
-    ]
-    holds = success["QT-Opt"].mean() >= 0.85 and all(above)
-    print(f"success of at least 0.85 and above both grids: {'the claim holds' if holds else 'the claim does NOT hold'}")
+    found.figure(figure, "qt_opt_reach", "Success in a sparse reach over steps, of QT-Opt and of DQN on two grids")
+    holds = bool(own.mean() >= 0.85 and all(side == "above" for _, side in against.values()))
+    found.say(verdict("success of at least 0.85, and above both grids", holds, len(own)))
 
 
-def others(args: Args) -> None:
-    seeds = range(1, args.num_seeds + 1)
+def others(found: base.Findings) -> None:
+    """Whether it learns on other tasks."""
     settings = {name: ("qt_opt.py", {"env_id": name} | flags) for name, flags in OTHERS_SETTINGS.items()}
     for name, package in (("LunarLanderContinuous-v3", "Box2D"), ("InvertedDoublePendulum-v5", "mujoco")):
         if not importlib.util.find_spec(package):
-            print(f"{name} is left out: {package} is missing (pip install gymnasium[{package.lower()}])")
+            found.say(f"{name} is left out: {package} is missing (pip install gymnasium[{package.lower()}]).")
             del settings[name]
-    found = curves(settings, seeds, args)
-    rows = []
-    figure, panels = plt.subplots(1, len(found), figsize=(5 * len(found), 4), layout="constrained", squeeze=False)
-    for axes, (name, (steps, returns, _)) in zip(panels[0], found.items(), strict=True):
-        draw_curves(axes, {"QT-Opt": (steps, returns, None)}, name, "greedy return")
-        gained = returns[:, -1] - returns[:, 0]
-        learns = mean_and_interval(gained)[1] > 0
-        print(
-            f"{name}, {steps[-1]:,} steps: {said(returns[:, -1], 1)}, best of a seed {returns[:, -1].max():.1f}; ",
-            end="",
-        )
-        verdict = "it learns" if learns else "no evidence that it learns"
-        print(f"since the first evaluation, at step {steps[0]:,}, gained {said(gained, 1)}: {verdict}")
-        for seed, own in zip(seeds, returns, strict=True):
+    learned = curves(found, settings)
+    rows, lines = [], []
+    figure, panels = plt.subplots(1, len(learned), figsize=(5 * len(learned), 4), layout="constrained", squeeze=False)
+    for axes, (name, (steps, returns, _)) in zip(panels[0], learned.items(), strict=True):
+        draw_curves(axes, {"QT-Opt": learned[name]}, name)
+        first, final = returns[:, 0], returns[:, -1]
+        learns = "it learns" if mean_and_interval(final - first)[1] > 0 else "no evidence that it learns"
+        gained = f"{said(final - first, 1)} since step {steps[0]:,}: {learns}"
+        lines.append([name, f"{steps[-1]:,}", said(final, 1), f"{final.max():.1f}", gained])
+        for seed, own in zip(found.seeds, returns, strict=True):
             rows.append({"env_id": name, "seed": seed, "first": round(own[0], 1), "final": round(own[-1], 1)})
-    write_table(rows, args.output / "qt_opt_others.csv")
-    save(figure, panels, args, "others")
+    found.table(["environment", "steps", "greedy return", "best seed", "gained"], lines)
+    found.csv(rows, "qt_opt_others")
+    found.figure(figure, "qt_opt_others", "Greedy return over steps on other tasks")
 
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     torch.set_num_threads(1)
-    parts: dict[str, Callable] = {"search": search, "pendulum": pendulum, "drift": drift}
-    parts |= {"tune": tune, "reach": reach, "others": others}
-    parts[args.part](args)
+    part = {"search": search, "pendulum": pendulum, "drift": drift, "tune": tune, "reach": reach, "others": others}
+    found = base.Findings("qt_opt", args, part[args.part].__doc__, args.part)
+    part[args.part](found)
+    found.write()
 
 
 if __name__ == "__main__":

@@ -13,17 +13,15 @@ Hessel et al. (2018), "Rainbow: Combining improvements in deep reinforcement lea
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
 import tyro
 
-from benchmark.claims.base import series
-from benchmark.launch.local import run_seeds
-from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
-from benchmark.run_folder import DATA, read_scalars
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, said, verdict
 
 FLAGS = {
     "env_id": "benchmark.minatar:MinAtar/SpaceInvaders-v1",
@@ -39,25 +37,24 @@ SCRIPTS = {"DQN": ("dqn.py", {}), "Rainbow": ("rainbow.py", {"v_min": 0.0, "v_ma
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 CHOSEN = {"DQN": 1e-3, "Rainbow": 3e-4}  # by --tune
 LEAST_RATIO = 1.2
+TUNING_SEED = 1001
 
 
 @dataclass
-class Args:
-    num_seeds: int = 10
-    """seeds of each script, from 1 on; with --tune it is seed 1001"""
-    tune: bool = False
-    """try all learning rates, and say which is best"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    runs_dir: Path = Path("runs/claims")
-    """where the runs are kept"""
-    output: Path = DATA / "rainbow"
-    """where table and figure are written"""
+class Args(base.Args):
+    num_seeds: int = 10  # seeds of each script; with --tune it is seed 1001
+    tune: bool = False  # try all learning rates, and say which is best
 
 
-def late_returns(name: str, learning_rate: float, runs: dict[int, tuple[Path, dict]]) -> tuple[np.ndarray, list[dict]]:
+def at(name: str, learning_rate: float) -> tuple[str, dict]:
+    """A script and its flags with this learning rate."""
+    script, own = SCRIPTS[name]
+    return script, FLAGS | own | {"learning_rate": learning_rate}
+
+
+def late_returns(name: str, learning_rate: float, runs: base.Runs) -> tuple[np.ndarray, list[dict]]:
     """The mean of the last three evaluations of each run, (seeds,), and a row of the table for each."""
-    _, returns = series([read_scalars(folder) for folder, _ in runs.values()], "eval/episodic_return")
+    _, returns = base.series(base.scalars_of(runs), "eval/episodic_return")
     late, rows = returns[:, -3:].mean(axis=1), []
     for (seed, (_, result)), value in zip(runs.items(), late, strict=True):
         row = {"script": SCRIPTS[name][0], "learning_rate": learning_rate, "seed": seed}
@@ -66,22 +63,21 @@ def late_returns(name: str, learning_rate: float, runs: dict[int, tuple[Path, di
 
 
 def tune(args: Args) -> None:
-    seeds, rows = [1001], []
-    settings = {
-        f"{name} {rate:g}": (script, FLAGS | own | {"learning_rate": rate})
-        for rate in LEARNING_RATES
-        for name, (script, own) in SCRIPTS.items()
-    }
-    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
+    """The mean of the last three evaluations at each learning rate."""
+    found, rows, means = base.Findings("rainbow", args, __doc__, "tune"), [], {}
+    cases = list(product(SCRIPTS, LEARNING_RATES))
+    runs = found.run({f"{name} {rate:g}": at(name, rate) for name, rate in cases}, [TUNING_SEED])
+    for name, rate in cases:
+        late, more = late_returns(name, rate, runs[f"{name} {rate:g}"])
+        means[name, rate] = late.mean()
+        rows += more
+    lines = [[f"{rate:g}", *(f"{means[name, rate]:.1f}" for name in SCRIPTS)] for rate in LEARNING_RATES]
+    found.table(["learning rate", *SCRIPTS], lines)
     for name in SCRIPTS:
-        means = {}
-        for rate in LEARNING_RATES:
-            late, more = late_returns(name, rate, runs[f"{name} {rate:g}"])
-            means[rate] = late.mean()
-            rows += more
-            print(f"{name}, --learning-rate {rate:g}: {', '.join(f'{value:.1f}' for value in late)}")
-        print(f"{name}: best with {max(means, key=means.get):g}, chosen is {CHOSEN[name]:g}")
-    write_table(rows, args.output / "rainbow_minatar_tuning.csv")
+        best = max(LEARNING_RATES, key=lambda rate, name=name: means[name, rate])
+        found.say(f"{name}: best with {best:g}, chosen is {CHOSEN[name]:g}.")
+    found.csv(rows, "rainbow_minatar_tuning")
+    found.write()
 
 
 def ratio_of_means(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -92,30 +88,27 @@ def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     if args.tune:
         return tune(args)
-    seeds = range(1, args.num_seeds + 1)
-    settings = {
-        name: (script, FLAGS | own | {"learning_rate": CHOSEN[name]}) for name, (script, own) in SCRIPTS.items()
-    }
-    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
+    found = base.Findings("rainbow", args, __doc__)
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    rows, late = [], {}
-    for name in settings:
-        steps, returns = series([read_scalars(folder) for folder, _ in runs[name].values()], "eval/episodic_return")
-        draw_mean(axes, steps, returns, label=f"{name}, {settings[name][0]}")
-        late[name], more = late_returns(name, CHOSEN[name], runs[name])
+    rows, lines, late = [], [], {}
+    for name, runs in found.run({name: at(name, CHOSEN[name]) for name in SCRIPTS}).items():
+        draw_mean(
+            axes, *base.series(base.scalars_of(runs), "eval/episodic_return"), label=f"{name}, {SCRIPTS[name][0]}"
+        )
+        late[name], more = late_returns(name, CHOSEN[name], runs)
         rows += more
-        mean, low, high = mean_and_interval(late[name])
-        seconds = np.mean([result["seconds"] for _, result in runs[name].values()])
-        print(f"{name}: mean of the last three evaluations {mean:.1f} ({low:.1f} to {high:.1f}), {seconds:.0f} s a run")
+        seconds = np.mean([result["seconds"] for _, result in runs.values()])
+        lines.append([name, said(late[name], 1), f"{seconds:.0f}"])
     axes.set(title="MinAtar Space Invaders: greedy return", xlabel="environment steps")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    write_table(rows, args.output / "rainbow_minatar.csv")
-    figure.savefig(args.output / "rainbow_minatar.png", dpi=110)
+    found.table(["script", "mean of the last three evaluations", "seconds a run"], lines)
     samples, rng = (late["Rainbow"], late["DQN"]), np.random.default_rng(0)
     low, high = scipy.stats.bootstrap(samples, ratio_of_means, method="percentile", rng=rng).confidence_interval
-    verdict = "reproduces" if low > LEAST_RATIO else "does NOT reproduce"
-    print(f"Rainbow over DQN: {ratio_of_means(*samples):.2f} ({low:.2f} to {high:.2f}); above {LEAST_RATIO}: {verdict}")
+    ratio = f"{ratio_of_means(*samples):.2f} ({low:.2f} to {high:.2f})"
+    claim = f"Rainbow's mean over DQN's is above {LEAST_RATIO}: {ratio}"
+    found.say(verdict(claim, low > LEAST_RATIO, args.num_seeds))
+    found.csv(rows, "rainbow_minatar")
+    found.figure(figure, "rainbow_minatar", "Greedy return of Rainbow and of DQN over steps")
+    found.write()
 
 
 if __name__ == "__main__":

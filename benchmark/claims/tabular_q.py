@@ -15,7 +15,6 @@ believes it. Counted is how often left is chosen in each episode, with ε = 0.1,
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,10 +22,8 @@ import tyro
 from tqdm import tqdm
 
 import tabular_q
-from benchmark.claims.base import series
-from benchmark.launch.local import run_seeds
-from benchmark.report.statistics import draw_mean, mean_and_interval, write_table
-from benchmark.run_folder import DATA, read_scalars
+from benchmark.claims import base
+from benchmark.report.statistics import draw_mean, said
 
 ENV_IDS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
 A, B, END = 0, 1, 2
@@ -36,19 +33,9 @@ ALPHA, EPSILON = 0.1, 0.1
 
 
 @dataclass
-class Args:
-    num_seeds: int = 20
-    """seeds of each environment, from 1 on"""
-    bias_runs: int = 10_000
-    """runs of the maximisation-bias example"""
-    bias_episodes: int = 300
-    """episodes of each of them"""
-    workers: int = 2
-    """runs at the same time, one core each"""
-    runs_dir: Path = Path("runs/claims")
-    """where the runs are kept"""
-    output: Path = DATA / "tabular_q"
-    """where table and figures are written"""
+class Args(base.Args):
+    bias_runs: int = 10_000  # runs of the maximisation-bias example
+    bias_episodes: int = 300  # episodes of each of them
 
 
 def choices(double: bool, episodes: int, rng: np.random.Generator) -> np.ndarray:
@@ -73,10 +60,10 @@ def choices(double: bool, episodes: int, rng: np.random.Generator) -> np.ndarray
     return left
 
 
-def maximisation_bias(args: Args) -> None:
-    """Draws and prints the share of left choices over episodes."""
+def maximisation_bias(found: base.Findings, args: Args) -> None:
+    """The share of left choices over episodes."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    episodes = np.arange(1, args.bias_episodes + 1)
+    episodes, lines = np.arange(1, args.bias_episodes + 1), []
     for name, double in (("Q-learning", False), ("double Q-learning", True)):
         rng = np.random.default_rng(0)
         left = np.array([choices(double, args.bias_episodes, rng) for _ in tqdm(range(args.bias_runs), desc=name)])
@@ -84,53 +71,48 @@ def maximisation_bias(args: Args) -> None:
         error = 1.96 * np.sqrt(share * (1 - share) / len(left))  # of a proportion, 95 %
         (line,) = axes.plot(episodes, share, label=name)
         axes.fill_between(episodes, share - error, share + error, color=line.get_color(), alpha=0.25, linewidth=0)
-        peak, last = share.argmax(), share[-50:].mean()
-        print(f"{name}: left in {share[peak]:.1%} of the runs at its peak, episode {peak + 1}", end="; ")
-        print(f"{last:.1%} over the last 50 episodes (optimal {EPSILON / 2:.1%})")
+        peak = share.argmax()
+        lines.append([name, f"{share[peak]:.1%} in episode {peak + 1}", f"{share[-50:].mean():.1%}"])
+    lines.append(["optimal", "", f"{EPSILON / 2:.1%}"])
+    found.table([f"left, of {args.bias_runs:,} runs", "at the peak", "over the last 50 episodes"], lines)
     axes.axhline(EPSILON / 2, color="grey", linestyle=":", label="optimal")
     axes.set(title="Maximisation bias", xlabel="episode", ylabel="share of runs that go left", ylim=(0, 1))
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(args.output / "tabular_bias.png", dpi=110)
+    found.figure(figure, "tabular_bias", "Share of runs that go left, by Q-learning and by double Q-learning")
 
 
-def optimal_policies(args: Args) -> None:
-    """Runs the defaults, and draws and prints how near they come to the exact solutions."""
-    seeds = range(1, args.num_seeds + 1)
-    settings = {env_id: ("tabular_q.py", {"env_id": env_id}) for env_id in ENV_IDS}
-    runs = run_seeds(settings, seeds, args.runs_dir, args.workers)
+def optimal_policies(found: base.Findings) -> None:
+    """How near runs with the defaults come to the exact solutions."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    rows = []
-    for env_id in ENV_IDS:
-        scalars = [read_scalars(runs[env_id][seed][0]) for seed in seeds]
-        steps, error = series(scalars, "charts/q_error")
-        _, exact = series(scalars, "eval/exact_return")
+    rows, lines = [], []
+    for env_id, runs in found.run({env_id: ("tabular_q.py", {"env_id": env_id}) for env_id in ENV_IDS}).items():
+        scalars = base.scalars_of(runs)
+        steps, error = base.series(scalars, "charts/q_error")
+        _, exact = base.series(scalars, "eval/exact_return")
         optimal = scalars[0]["eval/optimal_return"][0][1]
         draw_mean(left, steps, error, label=env_id)
         draw_mean(right, steps, exact - optimal, label=env_id)
-        for i, seed in enumerate(seeds):
+        for i, seed in enumerate(runs):
             row = {"env_id": env_id, "seed": seed, "exact_return": round(exact[i, -1], 4)}
             rows.append(row | {"optimal": round(optimal, 4), "q_error": round(error[i, -1], 4)})
-        mean, low, high = mean_and_interval(exact[:, -1])
-        print(
-            f"{env_id}: expected return {mean:.4f} ({low:.4f} to {high:.4f}), lowest {exact[:, -1].min():.4f}", end=""
-        )
-        print(f", that of the optimal policy {optimal:.4f}; max |Q - Q*| {error[:, -1].mean():.4f}")
+        final = exact[:, -1]
+        lines.append([env_id, said(final, 4), f"{final.min():.4f}", f"{optimal:.4f}", f"{error[:, -1].mean():.4f}"])
+    header = ["expected return", "of the lowest seed", "of the optimal policy", "largest distance of Q from Q*"]
+    found.table(["environment", *header], lines)
     left.set(title="max |Q - Q*| over reachable states", xlabel="environment steps", yscale="log")
     right.set(title="greedy policy: expected return below the optimal one", xlabel="environment steps")
     right.set(yscale="symlog")
-    for axes in (left, right):
-        axes.legend()
-        axes.grid(alpha=0.3)
-    write_table(rows, args.output / "tabular.csv")
-    figure.savefig(args.output / "tabular.png", dpi=110)
+    found.csv(rows, "tabular")
+    found.figure(
+        figure, "tabular", "Distance of Q from Q*, and of the expected return from the optimal one, over steps"
+    )
 
 
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
-    args.output.mkdir(parents=True, exist_ok=True)
-    maximisation_bias(args)
-    optimal_policies(args)
+    found = base.Findings("tabular_q", args, __doc__)
+    maximisation_bias(found, args)
+    optimal_policies(found)
+    found.write()
 
 
 if __name__ == "__main__":
