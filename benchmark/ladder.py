@@ -107,6 +107,7 @@ LADDER = (
         "rainbow.py",
         "six ideas in one: Double, Dueling, prioritized replay, n-step, noise, distributions",
         parent="dqn.py",
+        reaches="MinAtar Space Invaders: 1.65 times the return of DQN",
         differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "td_target", "backpropagate", "train"),
         takes={
             "NoisyLinear": "noisy_dqn.py",

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import qt_opt
+from benchmark.claims import base
 from benchmark.claims import qt_opt as claim
 from benchmark.peers import sb3_continuous
 from benchmark.run_folder import read_scalars
@@ -77,13 +78,13 @@ def test_seconds_of_training_leave_out_evaluations():
         "charts/SPS": [(100, 10.0, 1010.0), (150, 10.0, 1015.0), (200, 10.0, 1020.0)],
         "eval/episodic_return": [(100, -5.0, 1013.0), (200, -4.0, 1023.0)],
     }
-    assert claim.training_seconds(scalars).tolist() == [10.0, 20.0 - 3.0]
+    assert base.training_seconds(scalars).tolist() == [10.0, 20.0 - 3.0]
 
 
 def test_return_at_equal_seconds():
     """In 5 seconds the first run came to its second evaluation, the second one to none: its first counts."""
     returns, seconds = np.array([[-9.0, -8, -7], [-6, -5, -4]]), np.array([[2.0, 5, 8], [6, 12, 18]])
-    assert claim.at_seconds(returns, seconds, 5.0).tolist() == [-8, -6]
+    assert base.at_seconds(returns, seconds, 5.0).tolist() == [-8, -6]
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "td3"])
@@ -96,7 +97,7 @@ def test_the_peer_learns_under_our_command_line(tmp_path, algorithm):
     logged = read_scalars(run_dir)
     assert [step for step, *_ in logged["eval/episodic_return"]] == [200, 300]
     assert [step for step, *_ in logged["charts/episodic_return"]] == [200]
-    assert len(claim.training_seconds(logged)) == 2
+    assert len(base.training_seconds(logged)) == 2
     stored = json.loads((run_dir / "args.json").read_text())
     assert stored["learning_rate"] == 1e-3 and stored["learning_starts"] == 280 and stored["algorithm"] == algorithm
     assert "cem_samples" not in stored and "batch_size" not in stored

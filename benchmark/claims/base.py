@@ -5,6 +5,7 @@ them a part of docs/results/SCRIPT.md. So no number of that part is older than t
 """
 
 import os
+import platform
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmark.launch.local import run_seeds
-from benchmark.pages import here, markdown, write_block
+from benchmark.pages import here, markdown, processor, write_block
 from benchmark.report.statistics import write_table
 from benchmark.run_folder import DATA, read_object, read_scalars
 from benchmark.suite import as_arguments
@@ -56,6 +57,23 @@ def series(runs: list[dict], name: str) -> tuple[list[int], np.ndarray]:
     return [step for step, _, _ in runs[0][name]], np.array([[value for _, value, _ in run[name]] for run in runs])
 
 
+def training_seconds(scalars: dict[str, list[tuple]]) -> np.ndarray:
+    """Seconds of training at every evaluation, without those of evaluations. Scripts log charts/SPS just before one."""
+    charts = {step: (step / sps, clock) for step, sps, clock in scalars["charts/SPS"]}
+    found, evaluating = [], 0.0
+    for step, _, clock in scalars["eval/episodic_return"]:
+        seconds, before = charts[step]
+        found.append(seconds - evaluating)
+        evaluating += clock - before
+    return np.array(found)
+
+
+def at_seconds(returns: np.ndarray, seconds: np.ndarray, limit: float) -> np.ndarray:
+    """Each run's (seeds,) return at its last evaluation that was reached within `limit` seconds, or at its first."""
+    last = np.maximum((seconds <= limit).sum(axis=1) - 1, 0)
+    return returns[np.arange(len(returns)), last]
+
+
 def in_parallel(function: Callable, jobs: list[tuple], workers: int) -> dict[tuple, object]:
     """{job: function(*job)}, so many at the same time, each with one thread."""
     with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -84,7 +102,10 @@ def origin(stored: list[dict]) -> str:
         return commit.removesuffix("-dirty")[:7] + ("+" if commit.endswith("-dirty") else "")
 
     versions = [f"{program} {every(name)}" for name, program in PROGRAMS.items() if every(name)]
-    machine = [f"{every('cpu_count')} cores", every("platform")] if every("cpu_count") else []
+    where = every("platform")
+    machine = [f"{every('cpu_count')} cores", where] if every("cpu_count") else []
+    if where == platform.platform():  # here
+        machine = [processor()]
     return ", ".join([f"commit {every('commit', hash_of) or 'unknown'}", *versions, *machine])
 
 

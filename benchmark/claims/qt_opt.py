@@ -208,17 +208,6 @@ def search(found: base.Findings) -> None:
 # Runs
 
 
-def training_seconds(scalars: dict[str, list[tuple]]) -> np.ndarray:
-    """Seconds of training at every evaluation, without those of evaluations. Scripts log charts/SPS just before one."""
-    charts = {step: (step / sps, clock) for step, sps, clock in scalars["charts/SPS"]}
-    found, evaluating = [], 0.0
-    for step, _, clock in scalars["eval/episodic_return"]:
-        seconds, before = charts[step]
-        found.append(seconds - evaluating)
-        evaluating += clock - before
-    return np.array(found)
-
-
 Curves = dict[str, tuple[list[int], np.ndarray, list[dict]]]
 
 
@@ -243,16 +232,12 @@ def final_rows(final: dict[str, np.ndarray], seeds, column: str, digits: int) ->
     ]
 
 
-def at_seconds(returns: np.ndarray, seconds: np.ndarray, limit: float) -> np.ndarray:
-    """Each run's (seeds,) return at its last evaluation that was reached within `limit` seconds, or at its first."""
-    last = np.maximum((seconds <= limit).sum(axis=1) - 1, 0)
-    return returns[np.arange(len(returns)), last]
-
-
 def pendulum(found: base.Findings) -> None:
     """Pendulum-v1 is learned without a grid of actions and without an actor."""
     learned = curves(found, PENDULUM_SETTINGS)
-    clocks = {name: np.array([training_seconds(one) for one in scalars]) for name, (_, _, scalars) in learned.items()}
+    clocks = {
+        name: np.array([base.training_seconds(one) for one in scalars]) for name, (_, _, scalars) in learned.items()
+    }
     limit = clocks["QT-Opt"][:, -1].mean()
     found.say(f"QT-Opt makes {PENDULUM['total_timesteps']:,} steps in {limit:.0f} seconds.")
     rows, lines, readings = [], [], {}
@@ -260,7 +245,7 @@ def pendulum(found: base.Findings) -> None:
         seconds = clocks[name]  # (seeds, K)
         readings[name] = own = {
             "at 6,000 steps": returns[:, steps.index(PENDULUM["total_timesteps"])],
-            "at equal seconds": at_seconds(returns, seconds, np.inf if name == "QT-Opt" else limit),
+            "at equal seconds": base.at_seconds(returns, seconds, np.inf if name == "QT-Opt" else limit),
             "at the end": returns[:, -1],
         }
         length = [f"{steps[-1]:,}", f"{seconds[:, -1].mean():.0f}"]
