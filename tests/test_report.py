@@ -224,6 +224,12 @@ def test_normalisation_does_not_depend_on_the_runs(bench, tmp_path):
 
 
 def test_few_seeds_are_warned_of(bench, tmp_path):
+    """And nobody is called the best."""
+    write_suite(tmp_path, {"a.py": 0.9, "b.py": 0.1, "c.py": 0.1}, ENV_IDS, 3)
+    bench("report", "suite")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert text.count("★") == 1, "where it is explained"
+    shutil.rmtree(tmp_path / "runs")
     write_suite(tmp_path, {"a.py": 0.9, "b.py": 0.1}, ENV_IDS, 3)
     _, out, _ = bench("report", "suite")
     page = Page(tmp_path / "report" / "index.html")

@@ -56,15 +56,14 @@ def comparisons_made(analysis: Analysis) -> str:
 
 def standings(analysis: Analysis) -> Table:
     """Who is best where, and how many of the others each contender is better and worse than."""
-    cells, best = {}, {}
+    cells = {}
     for env_id, group in analysis.groups.items():
         middle = {label: float(pooled_iqm(analysis.finals(env_id, label))) for label in group}
-        best[env_id] = max(middle, key=middle.get)
+        best, few = max(middle, key=middle.get), min(map(len, group.values())) < FEWEST
         for label in group:
-            leader = analysis.comparison(best[env_id], label, [env_id])
-            beaten = label != best[env_id] and leader.verdict == "better"
+            beaten = label != best and analysis.comparison(best, label, [env_id]).verdict == "better"
             text = with_interval(middle[label], *map(float, interval([analysis.finals(env_id, label)])))
-            cells[label, env_id] = text if beaten else f"★ {text}"
+            cells[label, env_id] = text if beaten or few else f"★ {text}"
     compared = {key[:2]: one for key, one in analysis.comparisons.items() if key[2] is None}
     overall = compared | {(b, a): one.reversed for (a, b), one in compared.items()}
     for label, verdict in itertools.product(analysis.labels, ("better", "worse")):
