@@ -84,6 +84,8 @@ class Report:
     """name of a suite, or folders"""
     output: Path = Path("report")
     """folder to write into"""
+    page: Path | None = None
+    """a page of Markdown, of which the summary becomes a part between marks"""
     runs_dir: Path = Path("runs")
     """where the runs of suites are kept"""
 
@@ -160,13 +162,15 @@ def source_folder(name: str, runs_dir: Path) -> Path:
 def report(args: Report) -> int:
     """Exit code 1 if runs failed or are missing; the report is written all the same."""
     from benchmark.report import records  # these and matplotlib take a second to import, which `run` does not need
-    from benchmark.report.write import write_report
+    from benchmark.report.write import Page, write_report
 
     if not args.sources:
         raise BadInput("give the name of a suite, or folders with runs")
     folders = {folder.resolve(): folder for folder in (source_folder(name, args.runs_dir) for name in args.sources)}
     found = records.together({folder: records.read(folder) for folder in folders.values()})
-    return written(lambda: write_report(found, args.output), found, args.output)
+    command = f"python -m benchmark report {shlex.join(args.sources)} --output {args.output} --page {args.page}"
+    page = Page(args.page, command) if args.page else None
+    return written(lambda: write_report(found, args.output, page=page), found, args.output)
 
 
 def compare(args: Compare) -> int:

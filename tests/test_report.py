@@ -96,6 +96,26 @@ def test_everything_that_is_promised(bench, tmp_path):
 LADDER = {"dqn.py": 0.5, "double_dqn.py": 0.52, "dueling_dqn.py": 0.48, "per_dqn.py": 0.5, "rainbow.py": 0.95}
 
 
+def test_the_summary_becomes_a_part_of_a_page(bench, tmp_path):
+    """Beside what somebody wrote there; a second report replaces the part, and links lead to its files."""
+    write_suite(tmp_path, LADDER, {"CartPole-v1": (20.0, 500.0)}, 6)
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("# By hand\n")
+    arguments = ("report", "suite", "--output", "docs/data/suite", "--page", "docs/page.md")
+    for _ in range(2):
+        assert bench(*arguments)[0] == 0
+        text = page.read_text()
+        assert text.startswith("# By hand\n\n<!-- suite: written by `python -m benchmark report suite --output ")
+        assert text.count("<!-- end of suite -->") == 1
+    assert "30 runs: 30 done; commit abc, torch 2.13, 6 min of computing" in text, "30 times 12.5 s"
+    assert "★" in text and "- rainbow.py is better than dqn.py" in text and str(tmp_path) not in text
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) == 4 and all((page.parent / link).exists() for link in links)
+    bench(*arguments[:-1], "docs/new.md")
+    assert (tmp_path / "docs" / "new.md").read_text().startswith("# suite\n\n<!-- suite: written by")
+
+
 def test_pairs_that_matter_come_first_and_the_others_are_folded(bench, tmp_path):
     """Of five contenders each against dqn.py, and Rainbow against each: 4 + 3 pairs; the other 3 are folded away."""
     write_suite(tmp_path, LADDER, ENV_IDS, 6)

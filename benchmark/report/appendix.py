@@ -89,6 +89,16 @@ def references(analysis: Analysis) -> Section | None:
     return Section("Reference scores", tables=tables)
 
 
+ORIGIN = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor", "cpu_count")
+
+
+def origin(analysis: Analysis) -> str:
+    """Commit, versions, machine and hours of all runs together, in a line."""
+    done = analysis.results.done
+    named = [f"{name} {values}" for name in ORIGIN if name != "platform" and (values := values_of(done, name))]
+    return ", ".join([*named, f"{duration(sum(numbers(done, 'seconds')))} of computing"])
+
+
 def protocol(analysis: Analysis) -> Section:
     """Arguments that differ, the protocol, versions, commit and hardware."""
     done = analysis.results.done
@@ -106,11 +116,10 @@ def protocol(analysis: Analysis) -> Section:
     header = ["environment", "training steps", "episodes an evaluation", "steps between evaluations"]
     header += ["steps an episode at most", "seeds"]
     tables.append(Table(header, rows, "Protocol: greedy play from starts of its own, in an environment of its own"))
-    names = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
-    origin = [[name, values_of(done, name)] for name in (*names, "cpu_count", "gpu")]
+    rows = [[name, values_of(done, name)] for name in (*ORIGIN, "gpu")]
     seconds = numbers(done, "seconds")
-    origin.append(["time of all runs together", duration(sum(seconds)) if seconds else ""])
+    rows.append(["time of all runs together", duration(sum(seconds)) if seconds else ""])
     if code := dict.fromkeys((record.label, record.code) for record in done if record.code and not record.varied):
         tables.append(Table(["script", "its text"], list(map(list, code)), "Code", text=True))
-    tables.append(Table(["what", "of the runs"], [row for row in origin if row[1]], "Versions and hardware", text=True))
+    tables.append(Table(["what", "of the runs"], [row for row in rows if row[1]], "Versions and hardware", text=True))
     return Section("Protocol", tables=tables)

@@ -3,20 +3,32 @@
 import base64
 import json
 import math
+import os
 import re
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
 from benchmark.launch.status import STATES
+from benchmark.pages import write_block
 from benchmark.report import appendix, figures, sections
 from benchmark.report.analysis import Q_PREDICTED, Q_REALISED, Analysis
 from benchmark.report.records import Results
 from benchmark.report.statistics import area, steps_to, write_table
 from benchmark.run_folder import RETURN
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of Markdown of which the report's summary becomes a part."""
+
+    path: Path
+    command: str  # that writes it
+
 
 FIGURES = ("finals", "curves", "curves_across", "profiles", "improvement", "sweeps", "q_values", "cost")
 WITHOUT_RUNS = (sections.summary, appendix.troubles, appendix.protocol)
@@ -89,8 +101,13 @@ def data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | None = None) -> list[str]:
-    """Writes the report of these runs into a folder, which is made, and returns the verdicts. Raises OSError."""
+def write_report(
+    results: Results, folder: Path, pairs: list[tuple[str, str]] | None = None, page: Page | None = None
+) -> list[str]:
+    """Writes the report of these runs into a folder, which is made, and returns the verdicts. Raises OSError.
+
+    With `page` its summary and its first figures become a part of that page too.
+    """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures.setup()
     analysis = Analysis(results, pairs)
@@ -120,6 +137,12 @@ def write_report(results: Results, folder: Path, pairs: list[tuple[str, str]] | 
     }
     for name in ("index.html", "report.md"):
         (folder / name).write_text(templates.get_template(name).render(context), encoding="utf-8")
+    if page:
+        shown = [section for section in written if section.title == "Summary" or section.picture in pictures[:2]]
+        place = Path(os.path.relpath(folder, page.path.parent)).as_posix()
+        context |= {"sections": shown, "folder": place, "command": page.command, "origin": appendix.origin(analysis)}
+        text = templates.get_template("page.md").render(context)
+        write_block(page.path, results.title, page.command, text, f"# {results.title}\n")
     said, others = sections.verdicts(analysis)
     more = [f"and of {len(others)} more pairs in the report"] if others else []
     return [*said, *more]
