@@ -10,10 +10,13 @@ Where a page has no such marks yet, the part comes to its end.
 import platform
 import re
 import subprocess
+from collections.abc import Collection
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmark.run_folder import ROOT, write_whole
+from benchmark.suite import as_arguments
 
 
 def with_block(page: str, name: str, command: str, content: str) -> str:
@@ -35,6 +38,17 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     """A table; the first column is text, the others are numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def command_line(program: str, args, not_shown: Collection[str] = ()) -> str:
+    """The command with these arguments, as a page shows it: flags that are not at their defaults, no path of here."""
+    flags = []
+    for field in fields(args):
+        value = getattr(args, field.name)
+        if field.name not in not_shown and value != field.default:
+            shown = field.name.upper() if isinstance(value, Path) else value
+            flags += [flag.replace("=", " ", 1) for flag in as_arguments(field.name, shown)]
+    return " ".join([program, *flags])
 
 
 def commit() -> str:

@@ -17,7 +17,7 @@ from benchmark.launch import local
 from benchmark.peers import sb3_dqn
 from benchmark.report.statistics import mean_and_interval, write_table
 from benchmark.run_folder import ROOT, read_scalars
-from benchmark.speed import atari_parts, replay
+from benchmark.speed import atari_parts, replay, timing
 from benchmark.speed.timing import run_script
 
 
@@ -86,6 +86,22 @@ def test_series_of_several_runs():
 def test_table(tmp_path):
     write_table([{"seed": 1, "x": 0.5}, {"seed": 2, "x": 1.5}], tmp_path / "new" / "table.csv")
     assert (tmp_path / "new" / "table.csv").read_text() == "seed,x\n1,0.5\n2,1.5\n"
+
+
+def test_times_become_a_part_of_a_page(tmp_path, monkeypatch, capsys):
+    """Medians 3 and 4 of three turns; in these the others take 2, 1 and 3 times as long: twice in the middle."""
+    page = tmp_path / "docs" / "results" / "speed.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("# Speed\n")
+    monkeypatch.setattr(timing, "ROOT", tmp_path)
+    table = timing.report({"ours": [2.0, 4.0, 3.0], "theirs": [4.0, 4.0, 9.0]}, "a step", ["ours"])
+    assert table in capsys.readouterr().out and table.startswith("a step, 3 runs of each:")
+    assert "| ours | 3.0 | 2.0 to 4.0 |  |" in table and "| theirs | 4.0 | 4.0 to 9.0 | 2.00 |" in table
+    timing.publish("speed", "replay", replay.Args(), [table])
+    assert page.read_text() == "# Speed\n", "only if it is asked for"
+    timing.publish("speed", "replay", replay.Args(repeats=3, page=True), [table])
+    text = page.read_text()
+    assert table in text and "\n    python -m benchmark.speed replay --repeats 3 --page\n\nCommit " in text
 
 
 def test_contenders_of_prioritized_replay_do_the_same_work():

@@ -12,6 +12,8 @@ import torch
 from fakes import write_run
 
 from benchmark.claims import base, dqn, drqn
+from benchmark.pages import command_line
+from benchmark.speed import peers
 
 HASH = "0123456789abcdef0123456789abcdef01234567"
 STORED = {"commit": HASH, "python": "3.11.9", "torch": "2.13.0", "gymnasium": "1.4.0", "numpy": "2.4.1"}
@@ -203,7 +205,13 @@ def test_origin_names_all_that_differ():
     ],
 )
 def test_the_command_has_what_was_changed_but_no_path(changed, flags):
-    assert base.command("dqn", Args(**changed)) == f"python -m benchmark.claims.dqn{flags}"
+    program = "python -m benchmark.claims.dqn"
+    assert command_line(program, Args(**changed), base.NOT_SHOWN) == program + flags
+
+
+def test_a_path_that_is_shown_is_none_of_this_machine():
+    args = peers.Args(cleanrl=Path("/home/me/cleanrl"), repeats=3, page=True)
+    assert command_line("speed", args) == "speed --repeats 3 --cleanrl CLEANRL --page"
 
 
 def test_seeds():

@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,10 +17,9 @@ import torch
 from tqdm import tqdm
 
 from benchmark.launch.local import run_seeds
-from benchmark.pages import here, markdown, processor, write_block
+from benchmark.pages import command_line, here, markdown, processor, write_block
 from benchmark.report.statistics import write_table
 from benchmark.run_folder import DATA, read_object, read_scalars
-from benchmark.suite import as_arguments
 
 Runs = dict[int, tuple[Path, dict]]  # of one setting: {seed: (run folder, result.json)}
 NOT_SHOWN = {"workers", "runs_dir", "output"}  # flags that change no number; two of them are paths of a machine
@@ -79,16 +78,6 @@ def in_parallel(function: Callable, jobs: list[tuple], workers: int) -> dict[tup
     with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         results = pool.map(function, *zip(*jobs, strict=True))
         return dict(zip(jobs, tqdm(results, total=len(jobs), desc="seeds"), strict=True))
-
-
-def command(script: str, args: ArgsWithoutRuns) -> str:
-    """The command line of a claim with these arguments, as a page shows it."""
-    flags = []
-    for field in fields(args):
-        value = getattr(args, field.name)
-        if field.name not in NOT_SHOWN and value != field.default:
-            flags += [flag.replace("=", " ", 1) for flag in as_arguments(field.name, value)]
-    return " ".join([f"python -m benchmark.claims.{script}", *flags])
 
 
 def origin(stored: list[dict]) -> str:
@@ -183,7 +172,7 @@ class Findings:
         """Writes its part of docs/results/SCRIPT.md, unless files went elsewhere: command, origin, text, pictures."""
         if self.args.output is not None:
             return
-        line = command(self.script, self.args)
+        line = command_line(f"python -m benchmark.claims.{self.script}", self.args, NOT_SHOWN)
         data = [f"Data: {', '.join(self.csvs)}."] if self.csvs else []
         made = self.made()
         parts = [f"## {self.title}", f"    {line}", made[0].upper() + made[1:], *self.text, *self.pictures, *data]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmark.speed.timing import in_turns, report, step_of_cleanrl, step_of_script
+from benchmark.speed.timing import in_turns, publish, report, step_of_cleanrl, step_of_script
 
 WORK = {"learning_starts": 1_000, "start_e": 0.05, "end_e": 0.05, "buffer_size": 10_000}
 
@@ -29,6 +29,7 @@ class Args:
     cuda: bool = False  # learn on the GPU
     cleanrl: Path | None = None  # folder of a CleanRL checkout
     cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
+    page: bool = False  # write it into docs/results/dqn_atari.md
 
 
 def ours(args: Args, num_envs: int) -> float:
@@ -56,7 +57,8 @@ def main() -> None:
     if args.cleanrl:
         programs["CleanRL"] = partial(cleanrl, args)
     title = "a step of DQN on Pong"
-    report(in_turns(programs, args.repeats, title), title, mine)
+    table = report(in_turns(programs, args.repeats, title), title, mine)
+    publish("dqn_atari", "atari", args, [table])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 import dqn_atari
-from benchmark.speed.timing import in_turns, report
+from benchmark.speed.timing import in_turns, publish, report
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Args:
     repeats: int = 5  # times each program runs
     steps: int = 12_000  # environment steps of a run
     num_envs: tuple[int, ...] = (1, 8)  # games in parallel
+    page: bool = False  # write it into docs/results/dqn_atari.md
 
 
 def cleanrl_wrappers() -> gym.Env:
@@ -56,7 +57,9 @@ def main() -> None:
         return (time.perf_counter() - begin) / (args.steps // n * n) * 1e6
 
     title = "a step of Pong alone"
-    report(in_turns({name: partial(microseconds, env) for name, env in envs.items()}, args.repeats, title), title, mine)
+    programs = {name: partial(microseconds, env) for name, env in envs.items()}
+    table = report(in_turns(programs, args.repeats, title), title, mine)
+    publish("dqn_atari", "atari_env", args, [table])
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ import numpy as np
 import tyro
 
 import fqi
-from benchmark.speed.timing import in_turns, on_one_core, report
+from benchmark.speed.timing import in_turns, on_one_core, publish, report
 
 
 @dataclass
 class Args:
     tutorial: Path  # folder of a checkout of the tutorial
     repeats: int = 5  # times each program runs
+    page: bool = False  # write it into docs/results/fqi.md
 
 
 def main() -> None:
@@ -57,10 +58,11 @@ def main() -> None:
         return (time.perf_counter() - start) / iterations * 1e6
 
     title = "an iteration with 30 nearest neighbours, 50,000 transitions"
-    report(in_turns({"fqi.py": ours, "tutorial": theirs}, args.repeats, title), title, ["fqi.py"])
+    table = report(in_turns({"fqi.py": ours, "tutorial": theirs}, args.repeats, title), title, ["fqi.py"])
     for name, q in learned.items():
         returns, _ = fqi.evaluate(settings, q, seed=1)
         print(f"  {name}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
+    publish("fqi", "fqi", args, [table])
 
 
 if __name__ == "__main__":

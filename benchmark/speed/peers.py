@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmark.speed.timing import in_turns, on_one_core, report, step_of_cleanrl, step_of_script
+from benchmark.speed.timing import in_turns, on_one_core, publish, report, step_of_cleanrl, step_of_script
 
 WORK = {
     "learning_starts": 1_000,
@@ -47,6 +47,7 @@ class Args:
     cleanrl: Path | None = None  # folder of a CleanRL checkout
     cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
     jax: bool = False  # time CleanRL's dqn_jax.py too
+    page: bool = False  # write it into docs/results/speed.md
 
 
 def step(args: Args, train_frequency: int, script: str | Path = "dqn.py", **flags) -> float:
@@ -80,10 +81,12 @@ def main() -> None:
         if args.jax:
             programs["CleanRL dqn_jax.py"] = partial(cleanrl, args, script="dqn_jax.py")
     mine = [name for name in programs if name.startswith("dqn.py")]
+    tables = []
     for every in args.train_frequencies:
         title = f"a step, one update every {every} steps"
         turns = {name: partial(program, train_frequency=every) for name, program in programs.items()}
-        report(in_turns(turns, args.repeats, title), title, mine)
+        tables.append(report(in_turns(turns, args.repeats, title), title, mine))
+    publish("speed", "peers", args, tables)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmark.speed.timing import in_turns, on_one_core, report, step_of_cleanrl, step_of_script
+from benchmark.speed.timing import in_turns, on_one_core, publish, report, step_of_cleanrl, step_of_script
 
 WORK = {"num_envs": 4, "num_steps": 128, "num_minibatches": 4, "update_epochs": 4, "hidden_sizes": (120, 84)}
 PHASE = 4 * 128  # steps between two lines of CleanRL's
@@ -29,6 +29,7 @@ class Args:
     own: bool = False  # time it with its own number of environments too
     cleanrl: Path | None = None  # folder of a CleanRL checkout
     cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
+    page: bool = False  # write it into docs/results/speed.md
 
 
 def ours(args: Args, **flags) -> float:
@@ -56,7 +57,8 @@ def main() -> None:
     if args.cleanrl:
         programs["CleanRL"] = partial(cleanrl, args)
     title = "a step of PQN on CartPole-v1"
-    report(in_turns(programs, args.repeats, title), title, mine)
+    table = report(in_turns(programs, args.repeats, title), title, mine)
+    publish("speed", "pqn", args, [table])
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ import tyro
 from tqdm import tqdm
 
 import per_dqn
-from benchmark.speed.timing import in_turns, median_time, on_one_core, report
+from benchmark.speed.timing import in_turns, median_time, on_one_core, publish, report
 
 
 @dataclass
 class Args:
     repeats: int = 5  # times each program runs
+    page: bool = False  # write it into docs/results/speed.md
 
 
 class ChoiceReplayBuffer(per_dqn.ReplayBuffer):
@@ -100,6 +101,7 @@ def main() -> None:
         kinds["cpprb"] = Cpprb, 1_000
     else:
         print("cpprb is missing (pip install cpprb) and left out")
+    tables = []
     for size in (100_000, 1_000_000):
         draws, adds = {}, {}
         for name, (kind, times) in kinds.items():
@@ -107,7 +109,8 @@ def main() -> None:
             draws[name], adds[name] = partial(median_time, draw, times), partial(median_time, add, 10_000)
         for calls, what in ((draws, "sample 32 and update their priorities"), (adds, "add one")):
             title = f"{what}, {size:,} transitions"
-            report(in_turns(calls, args.repeats, title), title, ["per_dqn.py"])
+            tables.append(report(in_turns(calls, args.repeats, title), title, ["per_dqn.py"]))
+    publish("speed", "replay", args, tables)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,11 @@ from functools import partial
 import tyro
 
 from benchmark.ladder import DQN_FAMILY
-from benchmark.pages import here, markdown, write_block
-from benchmark.run_folder import ROOT
+from benchmark.pages import markdown
 from benchmark.speed import peers
-from benchmark.speed.timing import in_turns, on_one_core, ratio
+from benchmark.speed.timing import in_turns, on_one_core, publish, ratio
 
 OWN = {"drqn.py": {"batch_size": 16, "sequence_length": 8}, "qt_opt.py": {"env_id": "Pendulum-v1"}}
-PAGE = ROOT / "docs" / "results" / "speed.md"
 SELDOM, ALWAYS = 10, 1  # environment steps between updates
 
 
@@ -30,8 +28,8 @@ SELDOM, ALWAYS = 10, 1  # environment steps between updates
 class Args:
     scripts: tuple[str, ...] = tuple(DQN_FAMILY)  # the scripts, the first of which the others are held against
     repeats: int = 3  # times each program runs
-    steps: int = 6_000  # environment steps of a run
-    skip: int = 2_000  # steps that are not timed; learning starts at 1,000
+    steps: int = 4_000  # environment steps of a run
+    skip: int = 1_500  # steps that are not timed; learning starts at 1,000
     compile: bool = True  # time them with --compile too
     page: bool = False  # write the table into docs/results/speed.md
 
@@ -63,9 +61,7 @@ def main() -> None:
     header = ["µs", "a step, an update in ten", "a step, an update in each", "an update", f"times {first[0]}'s"]
     table = markdown(header, rows)
     print(table)
-    if args.page:
-        how = f"Medians of {args.repeats} runs of {args.steps:,} steps, {here()}."
-        write_block(PAGE, "rungs", "python -m benchmark.speed rungs --page", f"{how}\n\n{table}")
+    publish("speed", "rungs", args, [f"Medians of {args.repeats} runs of {args.steps:,} steps:\n\n{table}"])
 
 
 if __name__ == "__main__":

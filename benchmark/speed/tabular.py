@@ -14,13 +14,14 @@ import gymnasium as gym
 import numpy as np
 import tyro
 
-from benchmark.speed.timing import in_turns, on_one_core, report, run_script
+from benchmark.speed.timing import in_turns, on_one_core, publish, report, run_script
 
 
 @dataclass
 class Args:
     repeats: int = 5  # times each program runs
     steps: int = 300_000  # environment steps of a run
+    page: bool = False  # write it into docs/results/tabular_q.md
 
 
 def main() -> None:
@@ -44,7 +45,9 @@ def main() -> None:
             return 1e6 / json.loads((run_dir / "result.json").read_text())["sps"]
 
     title = "a step on FrozenLake-v1"
-    report(in_turns({"tabular_q.py": ours, "environment alone": bare}, args.repeats, title), title, ["tabular_q.py"])
+    programs = {"tabular_q.py": ours, "environment alone": bare}
+    table = report(in_turns(programs, args.repeats, title), title, ["tabular_q.py"])
+    publish("tabular_q", "tabular", args, [table])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmark.pages import command_line, here, markdown, write_block
 from benchmark.run_folder import ROOT, read_scalars
 from benchmark.suite import as_arguments
 
@@ -39,14 +40,25 @@ def ratio(slower: list[float], faster: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
 
 
-def report(times: dict[str, list[float]], title: str, mine: list[str]) -> None:
-    """Prints medians, and by how much `mine` are faster than the others."""
-    print(f"\n{title}: median microseconds of {len(next(iter(times.values())))} runs (min, max)")
+def report(times: dict[str, list[float]], title: str, mine: list[str]) -> str:
+    """Prints medians, and by how much `mine` are faster than the others; returns it, as Markdown."""
+    rows = []
     for name, values in times.items():
-        line = f"  {name:24} {statistics.median(values):7.1f} ({min(values):.1f}, {max(values):.1f})"
-        for own in mine if name not in mine else ():
-            line += f"   {own} is {ratio(values, times[own]):.2f} times as fast"
-        print(line)
+        faster = ["" if name in mine else f"{ratio(values, times[own]):.2f}" for own in mine]
+        span = f"{min(values):,.1f} to {max(values):,.1f}"
+        rows.append([name, f"{statistics.median(values):,.1f}", span, *faster])
+    header = ["", "median µs", "range", *(f"times as fast is {own}" for own in mine)]
+    text = f"{title}, {len(next(iter(times.values())))} runs of each:\n\n{markdown(header, rows)}"
+    print(f"\n{text}")
+    return text
+
+
+def publish(script: str, part: str, args, tables: list[str]) -> None:
+    """With --page makes these a part of docs/results/SCRIPT.md, with the command, commit, versions and machine."""
+    if args.page:
+        line, made = command_line(f"python -m benchmark.speed {part}", args), here()
+        text = [f"    {line}", f"{made[0].upper()}{made[1:]}.", *tables]
+        write_block(ROOT / "docs" / "results" / f"{script}.md", f"speed {part}", line, "\n\n".join(text))
 
 
 def median_time(call: Callable[[], None], times: int) -> float:
