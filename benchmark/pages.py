@@ -21,7 +21,8 @@ from benchmark.suite import as_arguments
 
 def with_block(page: str, name: str, command: str, content: str) -> str:
     """The page's text with this part replaced, or added at the end."""
-    block = f"<!-- {name}: written by `{command}` -->\n{content.strip()}\n<!-- end of {name} -->\n"
+    content = content.strip("\n")
+    block = f"<!-- {name}: written by `{command}` -->\n{content}\n<!-- end of {name} -->\n"
     marked = re.compile(rf"<!-- {re.escape(name)}: written by .*?<!-- end of {re.escape(name)} -->\n", re.DOTALL)
     if marked.search(page):
         return marked.sub(lambda _: block, page, count=1)

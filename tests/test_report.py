@@ -108,6 +108,7 @@ def test_the_summary_becomes_a_part_of_a_page(bench, tmp_path):
         text = page.read_text()
         assert text.startswith("# By hand\n\n<!-- suite: written by `python -m benchmark report suite --output ")
         assert text.count("<!-- end of suite -->") == 1
+    assert "\n    python -m benchmark report suite --output docs/data/suite --page docs/page.md\n\n" in text
     assert "30 runs: 30 done; commit abc, torch 2.13, 6 min of computing" in text, "30 times 12.5 s"
     assert "★" in text and "- rainbow.py is better than dqn.py" in text and str(tmp_path) not in text
     links = re.findall(r"\]\(([^)]+)\)", text)
