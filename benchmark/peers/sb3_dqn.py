@@ -58,14 +58,14 @@ class Args(dqn.Args):
 def train(args: Args) -> Path:
     """Trains and evaluates one agent and returns its run folder. Raises dqn.BadInput, OSError, ..."""
     stable_baselines3 = sb3.package(dqn)
-    dqn.check(args)
-    if args.evaluate or args.capture_video:
-        raise dqn.BadInput("sb3_dqn.py has neither --evaluate nor --capture-video")
     if args.published:
         if args.env_id in RL_ZOO:
             args = replace(args, **DEFAULTS, **RL_ZOO[args.env_id], loss="huber")
         else:
             print(f"RL Zoo publishes no hyperparameters of DQN for {args.env_id}: the flags' count", file=sys.stderr)
+    dqn.check(args)
+    if args.evaluate or args.capture_video:
+        raise dqn.BadInput("sb3_dqn.py has neither --evaluate nor --capture-video")
     torch.set_num_threads(1)
     env = dqn.make_env(args)
     model = stable_baselines3.DQN(
