@@ -16,6 +16,7 @@ import dqn
 import drqn
 import fqi
 import n_step_dqn
+import noisy_dqn
 import per_dqn
 import qt_opt
 import rainbow
@@ -242,6 +243,36 @@ def test_same_seed_twice_is_equal_to_the_bit(script, small):
     del first["charts/SPS"], second["charts/SPS"]  # the clock is the one thing that may differ
     assert first == second
     assert torch.equal(weights(runs[0]), weights(runs[1]))
+
+
+def test_with_cuda_networks_batches_and_noise_go_to_the_gpu(script, small, monkeypatch):
+    """Without one: what would move there is noted and stays, and what comes back is a copy, as it would be. So a run
+    that still acts with the weights of before an update would differ from that of the CPU."""
+    runs, gpu, moved = [scalars(train(small(script)))], object(), []
+
+    def watched(kind, to):
+        def move(self, *where, **more):
+            if where != (gpu,):
+                return to(self, *where, **more)
+            moved.append(kind)
+            return self
+
+        return move
+
+    for kind in (torch.nn.Module, torch.Tensor):
+        monkeypatch.setattr(kind, "to", watched(kind.__name__, kind.to))
+    if script is not drqn:  # whose third network acts, and is on the CPU in any case
+        monkeypatch.setattr(torch.Tensor, "cpu", torch.Tensor.clone)
+    there = SimpleNamespace(is_available=lambda: True, get_device_name=lambda: "none", manual_seed_all=lambda _: None)
+    pretended = {"cuda": there, "device": lambda name: {"cuda": gpu}[name]}
+    monkeypatch.setattr(script, "torch", SimpleNamespace(**vars(torch) | pretended))
+    runs.append(scalars(train(small(script, cuda=True))))
+    assert moved.count("Module") == (3 if script is qt_opt else 2)
+    noise = script in (noisy_dqn, rainbow)
+    assert moved.count("Tensor") == 50 * (len(script.Batch._fields) + noise)
+    for run in runs:
+        del run["charts/SPS"]
+    assert runs[0] == runs[1]
 
 
 def test_two_seeds_differ_in_weights_actions_and_resets(small, spy):
