@@ -42,6 +42,7 @@ from benchmark.suite import (
     read_plan,
     read_suite,
     slug,
+    write_plan,
 )
 
 ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -275,6 +276,27 @@ def test_seeds_of_a_suite_and_of_the_command_line():
         expand(suite, ROOT, first_seed=-1)
 
 
+def test_scripts_lie_beside_their_suite_or_in_the_current_folder(tmp_path, monkeypatch):
+    for place in ("suite", "current"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.py").write_text(f"# {place}")
+    monkeypatch.chdir(tmp_path / "current")
+    suite = {"scripts": ["a.py"], "environments": {"A": {}}, "num_seeds": 1}
+    (run,) = expand(suite, tmp_path / "suite")
+    assert run.script == str(tmp_path / "suite" / "a.py")
+    (run,) = expand(suite, tmp_path / "suite", scripts=["a.py"])  # named on the command line
+    assert run.script == str(tmp_path / "current" / "a.py")
+    with pytest.raises(BadInput, match="seed in --arguments is set by the harness itself"):
+        expand(suite, tmp_path / "suite", arguments={"seed": 1})
+
+
+def test_a_plan_is_what_the_last_command_said(tmp_path):
+    run = Run("/x/a.py", "a.py", "A", {"gamma": 0.5}, 3, "text", {"gamma": 0.5})
+    for runs, sweeps in (([], {}), ([run], {"gamma": [0.5]})):
+        write_plan(tmp_path / "runs" / "suite", runs, sweeps)
+        assert read_plan(tmp_path / "runs" / "suite") == (runs, sweeps)
+
+
 def test_what_is_nearer_to_the_run_takes_precedence():
     """The environment over all, the script over the environment, the command line over both, and a sweep over that."""
     suite = {
@@ -363,7 +385,7 @@ BAD = {
     "run --scripts fake.py --env-ids A --arguments a=1 --arguments b=2": "--arguments is given twice",
     "run --suite many.toml": "num_seeds cannot be True",
     "status nothing": "holds no suite that was run",
-    "status odd": "holds no suite that was run",
+    "status odd": "odd holds no suite that was run: seed cannot be '1'",
     "status other": "holds no suite that was run",
     "status empty --workers 0": "--workers must be at least 1",
     "report nothing": "there is no folder runs/nothing",
