@@ -112,9 +112,9 @@ def test_interval_of_no_difference_by_hand():
     assert found.probability == 0.5 and found.low == pytest.approx(1 - found.high)
     # 0.5 ± 1.96 √(21 / 1200) is 0.24 to 0.76. Of 100 pairs, i > j - 2.5 holds for all but 28, so 0.72, within it; and
     # i > j - 3.5 for all but 21, so 0.79, outside.
-    for shift, probability, verdict in ((2.5, 0.72, "no evidence"), (3.5, 0.79, "better")):
+    for shift, probability, said_of_it in ((2.5, 0.72, "no evidence"), (3.5, 0.79, "better")):
         shifted = compare([same], [same - shift])
-        assert shifted.probability == pytest.approx(probability) and shifted.verdict == verdict
+        assert shifted.probability == pytest.approx(probability) and shifted.verdict == said_of_it
 
 
 def test_complete_separation_is_not_certainty():
@@ -138,7 +138,6 @@ def test_sentences():
     assert undecided.startswith("No evidence of a difference between a and b at 10 seeds: ")
     few = Comparison(1.0, 0.6, 1.0, 3)
     assert few.verdict == "no evidence" and "3 seeds are too few" in few.sentence("a", "b")
-
 
     assert Comparison(0.8, 0.6, 0.9, 5).sentence("a", "b") == (
         "a is better than b at 5 seeds: a run of a ends above one of b with probability 0.80 (0.60 to 0.90)."
