@@ -310,6 +310,26 @@ def test_metrics_have_their_usual_names(small):
     assert [step for step, _ in logged["eval/episodic_return"]] == [200, 400]
 
 
+def test_losses_are_logged_from_the_first_update_on(small):
+    logged = scalars(train(small(total_timesteps=200, learning_starts=199)))  # at step 200 there is one
+    assert [step for step, _ in logged["losses/td_loss"]] == [200]
+
+
+def test_speed_is_steps_by_seconds(small, monkeypatch):
+    """By a clock that a step moves on by half a second: 2 steps a second, 200 seconds in all."""
+    clock, add = [1e9], dqn.ReplayBuffer.add
+
+    def slow(self, *row):
+        clock[0] += 0.5
+        add(self, *row)
+
+    monkeypatch.setattr(dqn.ReplayBuffer, "add", slow)
+    monkeypatch.setattr(dqn, "time", SimpleNamespace(time=lambda: clock[0], time_ns=lambda: int(clock[0])))
+    run_dir = train(small())
+    assert scalars(run_dir)["charts/SPS"] == [(300, 2.0), (400, 2.0)]
+    assert (result(run_dir)["seconds"], result(run_dir)["sps"]) == (200.0, 2.0)
+
+
 def test_predicted_and_realised_value(small):
     """Counter pays 1 to 5. With γ = 1/2, an episode that terminates realises, from its end, 5, 4 + 5/2 = 6.5,
     3 + 6.5/2 = 6.25, 2 + 6.25/2 = 5.125 and 1 + 5.125/2 = 3.5625. One that is truncated goes on for max Q = 8:
@@ -370,18 +390,18 @@ def test_two_runs_of_the_same_second_get_two_folders(small, monkeypatch):
 
 
 def test_best_weights_are_those_of_the_best_evaluation(small, monkeypatch):
-    """Evaluations return 1, 5 and 3: the best weights are those of the second."""
+    """Evaluations return 1, 5, 3 and 5: the best weights are those of the second, which was there first."""
     seen, evaluate = [], dqn.evaluate
 
     def fake(args, q_values, *rest):
         returns, metrics = evaluate(args, q_values, *rest)
         seen.append(q_values(np.ones(4, np.float32)))
-        return returns, metrics | {"eval/episodic_return": [1.0, 5.0, 3.0][len(seen) - 1]}
+        return returns, metrics | {"eval/episodic_return": [1.0, 5.0, 3.0, 5.0][len(seen) - 1]}
 
     monkeypatch.setattr(dqn, "evaluate", fake)
-    run_dir = train(small(total_timesteps=600, save_model=True))
+    run_dir = train(small(total_timesteps=800, save_model=True))
     network = dqn.QNetwork(4, 2, small())
-    for file, i in (("best_model.pt", 1), ("model.pt", 2)):
+    for file, i in (("best_model.pt", 1), ("model.pt", 3)):
         network.load_state_dict(torch.load(run_dir / file, weights_only=True))
         assert network.as_numpy_function()(np.ones(4, np.float32)) == pytest.approx(seen[i])
     assert result(run_dir)["best_step"] == 400
