@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import Spaces, scalars, train
+from conftest import Counter, Spaces, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 import dqn
@@ -343,6 +343,21 @@ def test_predicted_and_realised_value(small):
     terminated, truncated = [5, 6.5, 6.25, 5.125, 3.5625], [7.25, 5.625, 3.8125]
     assert metrics["eval/q_realised"] == pytest.approx(sum(terminated + truncated) / 8)
     assert metrics["eval/episodic_return"] == 15.0 and metrics["eval/episodic_return_std"] == 0.0
+
+
+def test_the_first_half_of_a_truncated_episode_counts_if_its_length_is_even_too(small):
+    """Rewards 1 to 4, then max Q = 4 and γ = 1/2: 4 + 4/2 = 6, 3 + 6/2 = 6, 2 + 6/2 = 5 and 1 + 5/2 = 3.5."""
+    args = small(env_id="Counter-v0", gamma=0.5, eval_episodes=1, max_episode_steps=4)
+    _, metrics = dqn.evaluate(args, lambda obs: np.array([-1.0, obs[0]]))
+    assert metrics["eval/q_predicted"] == (0 + 1) / 2 and metrics["eval/q_realised"] == (3.5 + 5) / 2
+
+
+def test_evaluation_seeds_its_first_episode_and_no_other(small, monkeypatch):
+    """A million away from the seeds that training uses."""
+    seeds, reset = [], Counter.reset
+    monkeypatch.setattr(Counter, "reset", lambda self, *, seed=None, **rest: (seeds.append(seed), reset(self))[1])
+    dqn.evaluate(small(env_id="Counter-v0", seed=7, eval_episodes=3), lambda obs: np.array([0.0, 1.0]))
+    assert seeds == [1_000_007, None, None]
 
 
 def test_evaluation_is_greedy_seeded_and_apart(small, spy, monkeypatch):
