@@ -85,7 +85,10 @@ def test_series_of_several_runs():
 
 def test_table(tmp_path):
     write_table([{"seed": 1, "x": 0.5}, {"seed": 2, "x": 1.5}], tmp_path / "new" / "table.csv")
-    assert (tmp_path / "new" / "table.csv").read_text() == "seed,x\n1,0.5\n2,1.5\n"
+    assert (tmp_path / "new" / "table.csv").read_bytes() == b"seed,x\n1,0.5\n2,1.5\n"
+    for value in (0.5, 2.5):  # a table of one row, and once more in its place
+        write_table([{"x": value}], tmp_path / "new" / "deeper" / "still" / "table.csv")
+    assert (tmp_path / "new" / "deeper" / "still" / "table.csv").read_bytes() == b"x\n2.5\n"
 
 
 def test_times_become_a_part_of_a_page(tmp_path, monkeypatch, capsys):

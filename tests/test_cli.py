@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -210,6 +211,35 @@ def test_last_line_says_how_it_went(main):
     assert code == 0
     assert last.startswith(f"CartPole-v1: greedy return {final['eval/episodic_return']:.1f} ± ")
     assert "over 2 episodes" in last and "400 steps" in last and "steps/s" in last and "runs/CartPole-v1__dqn" in last
+
+
+def test_what_the_terminal_shows_of_a_run(small, monkeypatch):
+    """A bar over all steps, not drawn into files, with return and ε of the last episode; a line an evaluation.
+
+    Counter's episodes of 5 steps return 15. ε falls from 1 to 0.1 in the first half of 400 steps.
+    """
+    bars = []
+
+    class Bar(list):
+        def __init__(self, steps, **options):
+            super().__init__(steps)
+            self.options, self.shown, self.lines, self.write = options, [], [], lambda line: self.lines.append(line)
+            bars.append(self)
+
+        def set_postfix(self, values, refresh):
+            self.shown.append((values["return"], values["ε"], refresh, len(values)))
+
+    monkeypatch.setattr(dqn, "tqdm", Bar)
+    train(small(env_id="Counter-v0", exploration_fraction=0.5))
+    (bar,) = bars
+    assert bar == list(range(1, 401)) and bar.options == {"unit": "step", "disable": None}
+    epsilons = [1 - 0.9 * min(step - 1, 200) / 200 for step in range(5, 401, 5)]
+    assert [epsilon for _, epsilon, _, _ in bar.shown] == pytest.approx(epsilons)
+    assert {(total, refresh, entries) for total, _, refresh, entries in bar.shown} == {(15.0, False, 2)}
+    first, second = bar.lines
+    for step, line in ((200, first), (400, second)):
+        said = rf"step {step}: greedy return 15\.0 ± 0\.0, Q predicted -?\d+\.\d\d, realised -?\d+\.\d\d"
+        assert re.fullmatch(said, line)
 
 
 def test_divergence_stops_the_run(main, tmp_path):

@@ -3,6 +3,7 @@
 The scripts are fakes of a few milliseconds (fakes.py), but processes of their own all the same.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -28,7 +29,22 @@ import dqn
 from benchmark import __main__ as command_line
 from benchmark.launch import status
 from benchmark.run_folder import finite, is_locked, read_attempts
-from benchmark.suite import SUITES, BadInput, expand, labels, parse_argument, read_plan, read_suite, slug, with_flags
+from benchmark.suite import (
+    SUITES,
+    BadInput,
+    Run,
+    check_flags,
+    expand,
+    find_suite,
+    is_text,
+    labels,
+    parse_argument,
+    read_plan,
+    read_suite,
+    slug,
+    with_flags,
+    write_plan,
+)
 
 ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
 
@@ -260,9 +276,118 @@ def test_flags_are_the_same_with_dashes_and_with_underscores(tmp_path):
         assert run.flags == flags
 
 
+def test_the_command_of_a_run():
+    flags = {"a": True, "b_c": False, "sizes": [8, 4], "least": -1}
+    run = Run("/x/a.py", "a.py", "A", flags, 3, "")
+    given = "--env-id=A --seed=3 --runs-dir=/r --a --no-b-c --sizes 8 4 --least=-1".split()
+    assert run.command(Path("/r"), track=False) == [sys.executable, "/x/a.py", *given]
+    assert run.command(Path("/r"), track=True) == [sys.executable, "/x/a.py", *given, "--track"]
+
+
+def test_the_folder_of_a_run_is_its_identity():
+    """Its script's text and name, environment, arguments in any order, and seed; not where the script lies."""
+    run = Run("/x/a.py", "a.py", "A/B", {"b": 1, "c": 2}, 3, "text")
+    assert run.folder.startswith("a__A-B__3__") and len(run.folder) == len("a__A-B__3__") + 16
+    assert dataclasses.replace(run, script="/y/a.py", label="b", flags={"c": 2, "b": 1}).folder == run.folder
+    for other in ({"script": "/x/b.py"}, {"env_id": "A-B"}, {"flags": {"b": 1}}, {"seed": 4}, {"sha256": "other"}):
+        assert dataclasses.replace(run, **other).folder[-16:] != run.folder[-16:]
+
+
 def test_names_of_contenders():
     a, b, c = Path("/x/old/dqn.py"), Path("/x/new/dqn.py"), Path("/x/new/per.py")
     assert labels([a, b, c]) == {a: "old/dqn.py", b: "new/dqn.py", c: "per.py"}
+    a, b = Path("/dqn.py"), Path("/x/dqn.py")
+    assert labels([a, b]) == {a: "//dqn.py", b: "x/dqn.py"}, "the whole path, if it takes that"
+
+
+def test_peers_run_only_if_asked_for():
+    suite = {"scripts": ["dqn.py"], "peers": ["benchmark/peers/sb3_dqn.py"], "environments": {"A": {}}, "num_seeds": 1}
+    assert [run.label for run in expand(suite, ROOT)] == ["dqn.py"]
+    assert [run.label for run in expand(suite, ROOT, peers=True)] == ["dqn.py", "sb3_dqn.py"]
+
+
+def test_seeds_of_a_suite_and_of_the_command_line():
+    """Ten from 1 on, if nobody says anything else."""
+    suite = {"scripts": ["dqn.py"], "environments": {"A": {}}}
+    assert [run.seed for run in expand(suite, ROOT)] == list(range(1, 11))
+    suite |= {"num_seeds": 2, "first_seed": 5}
+    assert [run.seed for run in expand(suite, ROOT)] == [5, 6]
+    assert [run.seed for run in expand(suite, ROOT, num_seeds=1, first_seed=0)] == [0]
+    with pytest.raises(BadInput, match="--first-seed at least 0"):
+        expand(suite, ROOT, first_seed=-1)
+
+
+def test_scripts_lie_beside_their_suite_or_in_the_current_folder(tmp_path, monkeypatch):
+    for place in ("suite", "current"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.py").write_text(f"# {place}")
+    monkeypatch.chdir(tmp_path / "current")
+    suite = {"scripts": ["a.py"], "environments": {"A": {}}, "num_seeds": 1}
+    (run,) = expand(suite, tmp_path / "suite")
+    assert run.script == str(tmp_path / "suite" / "a.py")
+    (run,) = expand(suite, tmp_path / "suite", scripts=["a.py"])  # named on the command line
+    assert run.script == str(tmp_path / "current" / "a.py")
+    with pytest.raises(BadInput, match="seed in --arguments is set by the harness itself"):
+        expand(suite, tmp_path / "suite", arguments={"seed": 1})
+
+
+def test_a_plan_is_what_the_last_command_said(tmp_path):
+    run = Run("/x/a.py", "a.py", "A", {"gamma": 0.5}, 3, "text", {"gamma": 0.5})
+    for runs, sweeps in (([], {}), ([run], {"gamma": [0.5]})):
+        write_plan(tmp_path / "runs" / "suite", runs, sweeps)
+        assert read_plan(tmp_path / "runs" / "suite") == (runs, sweeps)
+
+
+def test_what_is_nearer_to_the_run_takes_precedence():
+    """The environment over all, the script over the environment, the command line over both, and a sweep over that."""
+    suite = {
+        "scripts": ["dqn.py"],
+        "num_seeds": 1,
+        "arguments": dict.fromkeys("abcde", 0),
+        "environments": {"A": dict.fromkeys("bcde", 1)},
+        "script_arguments": {"dqn.py": dict.fromkeys("cde", 2)},
+        "sweeps": {"e": [3, 4]},
+    }
+    base, swept = expand(suite, ROOT, arguments={"d": 3, "e": 3})  # e = 3 is the base itself
+    assert base.flags == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 3} and base.varied == {}
+    assert swept.flags == base.flags | {"e": 4} and swept.varied == {"e": 4} and swept.label == "dqn.py --e=4"
+
+
+def test_a_suite_that_is_none_is_told_which_there_are():
+    with pytest.raises(BadInput) as told:
+        find_suite("nothing")
+    shipped = sorted(path.name.removesuffix(".toml") for path in (ROOT / "benchmark" / "suites").iterdir())
+    assert str(told.value).endswith(f"give a TOML file or one of {', '.join(shipped)}") and "smoke" in shipped
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    {
+        "zzz = 1": "unknown key 'zzz'",
+        "scripts = [1]": "scripts must be a list of paths",
+        "peers = [1]": "peers must be a list of paths",
+        "num_seeds = 1.5": "num_seeds cannot be 1.5",
+        "[environments]\nA = 1": "[environments.'A'] must be a table of flags",
+        "[script_arguments]\nx = 1": "[script_arguments.'x'] must be a table of flags",
+        "[sweeps]\ngamma = 0.5": "[sweeps] gamma must be a list of values",
+        "[sweeps]\ngamma = []": "[sweeps] gamma must be a list of values",
+        "[sweeps]\ngamma = [{a = 1}]": "gamma in suite.toml: [sweeps] must be a number",
+        "[arguments]\nruns-dir = 1": "runs-dir in suite.toml: [arguments] is set by the harness itself",
+        '[arguments]\na = "\\u0000"': "a in suite.toml: [arguments] must be a number",
+    }.items(),
+)
+def test_what_is_wrong_with_a_suite_is_said(tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(tmp_path)
+    Path("suite.toml").write_text(text)
+    with pytest.raises(BadInput) as told:
+        read_suite(Path("suite.toml"))
+    assert said in str(told.value) and ("did you mean" not in str(told.value))
+
+
+def test_what_a_program_can_be_given():
+    assert is_text("é Σ \ud7ff \ue000")
+    assert not any(is_text(text) for text in ("a\0b", "a\ud800", "\udfffb"))
+    check_flags({"Gamma": 1, "batch-size": 2}, "a suite")  # raises nothing
 
 
 def test_arguments_are_read_as_toml_or_as_text():
@@ -276,6 +401,7 @@ def test_arguments_are_read_as_toml_or_as_text():
     }
     for text, value in given.items():
         assert parse_argument(text) == ("a", value)
+    assert parse_argument("--Xbatch-size=3") == ("Xbatch_size", 3) and parse_argument(" a =3") == ("a", 3)
 
 
 BAD = {
@@ -300,7 +426,7 @@ BAD = {
     "run --scripts fake.py --env-ids A --arguments a=1 --arguments b=2": "--arguments is given twice",
     "run --suite many.toml": "num_seeds cannot be True",
     "status nothing": "holds no suite that was run",
-    "status odd": "holds no suite that was run",
+    "status odd": "odd holds no suite that was run: seed cannot be '1'",
     "status other": "holds no suite that was run",
     "status empty --workers 0": "--workers must be at least 1",
     "report nothing": "there is no folder runs/nothing",
@@ -644,6 +770,12 @@ def test_slugs(name):
     made = slug(name)
     assert made and not set(made) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
     assert made[0] not in ".-" and made not in (".", "..")
+
+
+def test_slugs_keep_what_is_safe():
+    assert slug("A b/C.d_e-9") == "A-b-C.d_e-9" and slug("é/ü") == "unnamed"
+    assert slug(".-Xa.-") == "Xa" and slug("aX") == "aX" and slug("a" * 70) == "a" * 60
+    assert slug("a" * 59 + "-b") == "a" * 59, "no dash at the end after the cut either"
 
 
 def test_time_left():

@@ -9,13 +9,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import Spaces, scalars, train
+from conftest import Counter, Spaces, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 import dqn
 import drqn
 import fqi
 import n_step_dqn
+import noisy_dqn
 import per_dqn
 import qt_opt
 import rainbow
@@ -244,6 +245,36 @@ def test_same_seed_twice_is_equal_to_the_bit(script, small):
     assert torch.equal(weights(runs[0]), weights(runs[1]))
 
 
+def test_with_cuda_networks_batches_and_noise_go_to_the_gpu(script, small, monkeypatch):
+    """Without one: what would move there is noted and stays, and what comes back is a copy, as it would be. So a run
+    that still acts with the weights of before an update would differ from that of the CPU."""
+    runs, gpu, moved = [scalars(train(small(script)))], object(), []
+
+    def watched(kind, to):
+        def move(self, *where, **more):
+            if where != (gpu,):
+                return to(self, *where, **more)
+            moved.append(kind)
+            return self
+
+        return move
+
+    for kind in (torch.nn.Module, torch.Tensor):
+        monkeypatch.setattr(kind, "to", watched(kind.__name__, kind.to))
+    if script is not drqn:  # whose third network acts, and is on the CPU in any case
+        monkeypatch.setattr(torch.Tensor, "cpu", torch.Tensor.clone)
+    there = SimpleNamespace(is_available=lambda: True, get_device_name=lambda: "none", manual_seed_all=lambda _: None)
+    pretended = {"cuda": there, "device": lambda name: {"cuda": gpu}[name]}
+    monkeypatch.setattr(script, "torch", SimpleNamespace(**vars(torch) | pretended))
+    runs.append(scalars(train(small(script, cuda=True))))
+    assert moved.count("Module") == (3 if script is qt_opt else 2)
+    noise = script in (noisy_dqn, rainbow)
+    assert moved.count("Tensor") == 50 * (len(script.Batch._fields) + noise)
+    for run in runs:
+        del run["charts/SPS"]
+    assert runs[0] == runs[1]
+
+
 def test_two_seeds_differ_in_weights_actions_and_resets(small, spy):
     networks, buffers = spy("QNetwork"), spy("ReplayBuffer")
     for seed in (1, 2):
@@ -279,6 +310,26 @@ def test_metrics_have_their_usual_names(small):
     assert [step for step, _ in logged["eval/episodic_return"]] == [200, 400]
 
 
+def test_losses_are_logged_from_the_first_update_on(small):
+    logged = scalars(train(small(total_timesteps=200, learning_starts=199)))  # at step 200 there is one
+    assert [step for step, _ in logged["losses/td_loss"]] == [200]
+
+
+def test_speed_is_steps_by_seconds(small, monkeypatch):
+    """By a clock that a step moves on by half a second: 2 steps a second, 200 seconds in all."""
+    clock, add = [1e9], dqn.ReplayBuffer.add
+
+    def slow(self, *row):
+        clock[0] += 0.5
+        add(self, *row)
+
+    monkeypatch.setattr(dqn.ReplayBuffer, "add", slow)
+    monkeypatch.setattr(dqn, "time", SimpleNamespace(time=lambda: clock[0], time_ns=lambda: int(clock[0])))
+    run_dir = train(small())
+    assert scalars(run_dir)["charts/SPS"] == [(300, 2.0), (400, 2.0)]
+    assert (result(run_dir)["seconds"], result(run_dir)["sps"]) == (200.0, 2.0)
+
+
 def test_predicted_and_realised_value(small):
     """Counter pays 1 to 5. With γ = 1/2, an episode that terminates realises, from its end, 5, 4 + 5/2 = 6.5,
     3 + 6.5/2 = 6.25, 2 + 6.25/2 = 5.125 and 1 + 5.125/2 = 3.5625. One that is truncated goes on for max Q = 8:
@@ -292,6 +343,21 @@ def test_predicted_and_realised_value(small):
     terminated, truncated = [5, 6.5, 6.25, 5.125, 3.5625], [7.25, 5.625, 3.8125]
     assert metrics["eval/q_realised"] == pytest.approx(sum(terminated + truncated) / 8)
     assert metrics["eval/episodic_return"] == 15.0 and metrics["eval/episodic_return_std"] == 0.0
+
+
+def test_the_first_half_of_a_truncated_episode_counts_if_its_length_is_even_too(small):
+    """Rewards 1 to 4, then max Q = 4 and γ = 1/2: 4 + 4/2 = 6, 3 + 6/2 = 6, 2 + 6/2 = 5 and 1 + 5/2 = 3.5."""
+    args = small(env_id="Counter-v0", gamma=0.5, eval_episodes=1, max_episode_steps=4)
+    _, metrics = dqn.evaluate(args, lambda obs: np.array([-1.0, obs[0]]))
+    assert metrics["eval/q_predicted"] == (0 + 1) / 2 and metrics["eval/q_realised"] == (3.5 + 5) / 2
+
+
+def test_evaluation_seeds_its_first_episode_and_no_other(small, monkeypatch):
+    """A million away from the seeds that training uses."""
+    seeds, reset = [], Counter.reset
+    monkeypatch.setattr(Counter, "reset", lambda self, *, seed=None, **rest: (seeds.append(seed), reset(self))[1])
+    dqn.evaluate(small(env_id="Counter-v0", seed=7, eval_episodes=3), lambda obs: np.array([0.0, 1.0]))
+    assert seeds == [1_000_007, None, None]
 
 
 def test_evaluation_is_greedy_seeded_and_apart(small, spy, monkeypatch):
@@ -339,18 +405,18 @@ def test_two_runs_of_the_same_second_get_two_folders(small, monkeypatch):
 
 
 def test_best_weights_are_those_of_the_best_evaluation(small, monkeypatch):
-    """Evaluations return 1, 5 and 3: the best weights are those of the second."""
+    """Evaluations return 1, 5, 3 and 5: the best weights are those of the second, which was there first."""
     seen, evaluate = [], dqn.evaluate
 
     def fake(args, q_values, *rest):
         returns, metrics = evaluate(args, q_values, *rest)
         seen.append(q_values(np.ones(4, np.float32)))
-        return returns, metrics | {"eval/episodic_return": [1.0, 5.0, 3.0][len(seen) - 1]}
+        return returns, metrics | {"eval/episodic_return": [1.0, 5.0, 3.0, 5.0][len(seen) - 1]}
 
     monkeypatch.setattr(dqn, "evaluate", fake)
-    run_dir = train(small(total_timesteps=600, save_model=True))
+    run_dir = train(small(total_timesteps=800, save_model=True))
     network = dqn.QNetwork(4, 2, small())
-    for file, i in (("best_model.pt", 1), ("model.pt", 2)):
+    for file, i in (("best_model.pt", 1), ("model.pt", 3)):
         network.load_state_dict(torch.load(run_dir / file, weights_only=True))
         assert network.as_numpy_function()(np.ones(4, np.float32)) == pytest.approx(seen[i])
     assert result(run_dir)["best_step"] == 400

@@ -1,7 +1,9 @@
 """The statistics of reports: against rliable, by hand, and by simulation of what they promise."""
 
 import itertools
+import math
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.stats
@@ -11,12 +13,17 @@ from benchmark.report.statistics import (
     area,
     at_least,
     compare,
+    draw_mean,
+    expanded_level,
     holm,
     interval,
+    mean_and_interval,
     pooled_iqm,
+    said,
     steps_to,
     stratified_mean,
     superiority,
+    verdict,
 )
 
 # Ten seeds of five environments; rliable's numbers for them are of rliable 1.2.0 with pandas 2.3.3:
@@ -34,6 +41,28 @@ def test_iqm_and_its_interval_equal_rliables():
     for scores, iqm, low, high in ((X, 0.61992308, 0.54507596, 0.68396154), (Y, 0.55392308, 0.49515385, 0.60769231)):
         assert pooled_iqm(*scores.T) == pytest.approx(iqm, abs=1e-8)
         assert interval(list(scores.T), expand=False, resamples=20_000) == pytest.approx([low, high], abs=0.003)
+
+
+def test_the_expanded_level_by_hand():
+    """Student's t at 97.5 % is 2.7764 with 4 degrees of freedom and 2.1604 with 13, times √(n / (n - 1)): so many
+    standard deviations of a normal distribution the bootstrap is asked for."""
+    for seeds, expected in (([5], 2.7764 * math.sqrt(5 / 4)), ([5, 10], 2.1604 * math.sqrt(7.5 / 6.5))):
+        assert scipy.stats.norm.isf((1 - expanded_level(seeds)) / 2) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_interval_is_expanded_if_not_told_otherwise_and_is_the_same_each_time():
+    low, high = interval(list(X.T))
+    plain_low, plain_high = interval(list(X.T), expand=False)
+    assert low < plain_low < plain_high < high
+    assert interval(list(X.T)) == (low, high)
+    for first, second in zip(mean_and_interval(X), mean_and_interval(X), strict=True):
+        assert (first == second).all()
+
+
+def test_an_interval_of_fewer_than_five_seeds_is_unknown():
+    low, high = interval([np.ones((4, 3))])
+    assert low.shape == high.shape == (3,) and np.isnan([low, high]).all()
+    assert np.isfinite(interval([np.arange(5.0)])).all()
 
 
 def test_performance_profile_equals_rliables():
@@ -57,6 +86,26 @@ def test_probability_of_improvement_by_hand():
     assert superiority(first[0], second[0], first[1], second[1]) == pytest.approx((3 / 9 + 1) / 2)
 
 
+def test_probability_of_improvement_of_many_scores_at_once():
+    """Two columns, one environment: in the first 3 of 4 pairs are won; in the second one is, and one is a tie."""
+    x, y = np.array([[1.0, 1.0], [3.0, 2.0]]), np.array([[0.0, 1.0], [2.0, 5.0]])
+    assert superiority(x, y).tolist() == [3 / 4, (1 + 0.5) / 4]
+
+
+def test_the_ends_of_the_interval_solve_its_equation():
+    """(P - p)² = z² Var(p), with 10 seeds each; see `compare` for the variance."""
+    found = compare([np.arange(10.0)], [np.arange(10.0) - 2.5])
+    for p in (found.low, found.high):
+        variance = p * (1 - p) * (1 + 9 * ((1 - p) / (2 - p) + p / (1 + p))) / 100
+        assert (0.72 - p) ** 2 == pytest.approx(1.959964**2 * variance, rel=1e-5)
+
+
+def test_nothing_is_said_of_four_seeds():
+    found = compare([np.arange(4.0) + 9, np.arange(9.0)], [np.arange(4.0), np.arange(9.0) + 9])
+    assert (found.probability, found.seeds, found.verdict, found.span) == (0.5, 4, "no evidence", "")
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
 def test_interval_of_no_difference_by_hand():
     """At 1/2 the variance is the Mann-Whitney test's, (m + n + 1) / (12 m n), and the interval symmetric."""
     same = np.arange(10.0)
@@ -64,9 +113,9 @@ def test_interval_of_no_difference_by_hand():
     assert found.probability == 0.5 and found.low == pytest.approx(1 - found.high)
     # 0.5 ± 1.96 √(21 / 1200) is 0.24 to 0.76. Of 100 pairs, i > j - 2.5 holds for all but 28, so 0.72, within it; and
     # i > j - 3.5 for all but 21, so 0.79, outside.
-    for shift, probability, verdict in ((2.5, 0.72, "no evidence"), (3.5, 0.79, "better")):
+    for shift, probability, said_of_it in ((2.5, 0.72, "no evidence"), (3.5, 0.79, "better")):
         shifted = compare([same], [same - shift])
-        assert shifted.probability == pytest.approx(probability) and shifted.verdict == verdict
+        assert shifted.probability == pytest.approx(probability) and shifted.verdict == said_of_it
 
 
 def test_complete_separation_is_not_certainty():
@@ -91,10 +140,46 @@ def test_sentences():
     few = Comparison(1.0, 0.6, 1.0, 3)
     assert few.verdict == "no evidence" and "3 seeds are too few" in few.sentence("a", "b")
 
+    assert Comparison(0.8, 0.6, 0.9, 5).sentence("a", "b") == (
+        "a is better than b at 5 seeds: a run of a ends above one of b with probability 0.80 (0.60 to 0.90)."
+    )
+
+
+def test_a_mean_is_said_with_its_interval():
+    assert said(np.full(5, 0.5)) == "0.50 (0.50 to 0.50)" and said(np.full(5, 0.5), 1) == "0.5 (0.5 to 0.5)"
+
+
+def test_what_becomes_of_a_claim():
+    assert verdict("a > b", True, 5) == "reproduces: a > b"
+    assert verdict("a > b", False, 5) == "does NOT reproduce: a > b"
+    assert verdict("a > b", True, 4) == "too few seeds to tell: a > b"
+
+
+def test_a_score_at_the_level_reaches_it():
+    assert [reached.tolist() for reached in at_least([[0.4, 0.5]], np.array([0.5, 0.6]))] == [[[0, 0], [1, 0]]]
+
 
 def test_area_by_hand():
     """From 0 to 10 over 100 steps, then 10 for 300 steps: (5 × 100 + 10 × 300) / 400."""
     assert area(np.array([0, 100, 400]), np.array([[0.0, 10.0, 10.0]])) == pytest.approx([3500 / 400])
+    assert area(np.array([100, 300]), np.array([[0.0, 10.0], [4.0, 4.0]])) == pytest.approx([5, 4])
+    assert area(np.array([100]), np.array([[7.0]])).tolist() == [7]
+
+
+def test_a_curve_is_drawn_with_its_band():
+    """Two steps, at which ten seeds are 0 and 1, five times each, and all 3: the band has the interval's ends."""
+    values = np.repeat([[0.0, 3.0], [1.0, 3.0]], 5, axis=0)
+    _, low, high = mean_and_interval(values)
+    figure, axes = plt.subplots()
+    color = draw_mean(axes, [10, 20], values, color="#123456", label="a")
+    (line,), (band,) = axes.lines, axes.collections
+    assert color == line.get_color() == "#123456" and line.get_label() == "a"
+    assert line.get_xydata().tolist() == [[10, 0.5], [20, 3]]
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert corners == {(10, low[0]), (10, high[0]), (20, 3)} and low[0] < 0.5 < high[0]
+    assert band.get_facecolor().tolist() == [[0x12 / 255, 0x34 / 255, 0x56 / 255, 0.25]]
+    assert band.get_linewidth().tolist() == [0]
+    plt.close(figure)
 
 
 def test_steps_to_a_threshold_count_failures_as_infinite():
