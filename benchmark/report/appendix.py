@@ -95,7 +95,9 @@ ORIGIN = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3"
 def origin(analysis: Analysis) -> str:
     """Commit, versions, machine and hours of all runs together, in a line."""
     done = analysis.results.done
-    named = [f"{name} {values}" for name in ORIGIN if name != "platform" and (values := values_of(done, name))]
+    values = {name: values_of(done, name) for name in ORIGIN if name != "platform"}
+    values["commit"] = "; ".join(commit[:7] for commit in values["commit"].split("; "))
+    named = [f"{name} {value}" for name, value in values.items() if value]
     return ", ".join([*named, f"{duration(sum(numbers(done, 'seconds')))} of computing"])
 
 
