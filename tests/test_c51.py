@@ -189,6 +189,11 @@ def test_clipping_begins_beyond_the_edges():
         atoms, p = torch.linspace(0, v_max, 51), torch.full((1, 51), 1 / 51)
         assert c51.clipped_mass(1 + 0.99 * atoms.unsqueeze(0), p, atoms).item() == pytest.approx(share)
     assert c51.clipped_mass(torch.tensor([[-11.0, 0.0, 15.0]]), torch.tensor([[0.2, 0.5, 0.3]]), ATOMS) == 0.2
+    edges = ATOMS[0], ATOMS[-1]
+    for beyond, clipped in ((0.005, 0.0), (0.015, 0.7)):  # of the distance of two atoms; 0.01 may be rounding
+        values = torch.stack([edges[0] - 10 * beyond, torch.tensor(0.0), edges[1] + 10 * beyond]).unsqueeze(0)
+        p = torch.tensor([[0.3, 0.3, 0.4]])
+        assert c51.clipped_mass(values, p, ATOMS).item() == pytest.approx(clipped)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +275,8 @@ def test_numpy_network_is_the_mean_of_the_torch_network(hidden_sizes):
     with torch.no_grad():
         made[-2].bias[2] = 1e4  # exp would overflow
     assert q_values(obs.numpy())[0] == pytest.approx(-1 + 2 * 0.5)  # the third atom
+    others = (made(obs.unsqueeze(0)).softmax(dim=2) @ torch.linspace(-1, 2, 7))[0, 1:]  # as before, none lost to it
+    assert q_values(obs.numpy())[1:] == pytest.approx(others.detach().numpy(), abs=1e-5)
 
 
 def test_initial_distributions_are_nearly_even():

@@ -263,8 +263,10 @@ def test_ranks():
     assert leaves(buffer) == pytest.approx((1 / np.array([2.0, 4, 1, 2, 3])) ** 0.7)
     buffer.add(np.array([9]), 0, 0.0, np.array([9]), False)  # over the first one
     assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 4, 1, 2, 3])) ** 0.7)
-    # Three changes so far; two more make five, and all are ranked anew: new, 1, 100, 4, 3, with the new one first.
-    buffer.update_priorities(np.array([3, 4]), np.array([4.0, 3.0]))
+    # Three changes so far, and a fourth; one more makes five, and all are ranked anew: new, 1, 100, 4, 3.
+    buffer.update_priorities(np.array([4]), np.array([3.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 4, 1, 2, 3])) ** 0.7)
+    buffer.update_priorities(np.array([3]), np.array([4.0]))
     assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 5, 2, 3, 4])) ** 0.7)
 
 

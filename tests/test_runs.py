@@ -12,6 +12,7 @@ import torch
 from conftest import Counter, Spaces, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
+import c51
 import dqn
 import drqn
 import fqi
@@ -23,6 +24,13 @@ import rainbow
 
 # A transition, beside dqn.py's: priorities and errors; where episodes ended; both without the errors; its age.
 MORE_BYTES = {per_dqn: 40, n_step_dqn: 1, rainbow: 33, drqn: 8}
+
+MORE_SCALARS = {
+    per_dqn: "charts/beta",
+    noisy_dqn: "charts/sigma_1 charts/sigma_2",
+    c51: "losses/edge_mass losses/clipped_mass",
+    rainbow: "charts/beta losses/clipped_mass",
+}
 
 
 def weights(run_dir):
@@ -302,11 +310,11 @@ def test_logged_return_is_the_sum_of_raw_rewards(small):
     assert logged["eval/episodic_return"] == [(200, 15.0), (400, 15.0)]
 
 
-def test_metrics_have_their_usual_names(small):
-    logged = scalars(train(small()))
+def test_metrics_have_their_usual_names(script, small):
+    logged = scalars(train(small(script)))
     expected = "charts/episodic_return charts/episodic_length charts/SPS charts/epsilon losses/td_loss losses/q_values "
     expected += "eval/episodic_return eval/episodic_return_std eval/q_predicted eval/q_realised"
-    assert set(logged) == set(expected.split())
+    assert set(logged) == {*expected.split(), *MORE_SCALARS.get(script, "").split()}
     assert [step for step, _ in logged["eval/episodic_return"]] == [200, 400]
 
 

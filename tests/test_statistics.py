@@ -130,6 +130,8 @@ def test_an_interval_never_hides_on_which_side_of_one_half_it_ends():
         Comparison(0.24, 0.101, 0.497, 10).span == "0.10 to 0.497"
         and Comparison(0.5, 0.2, 0.8, 10).span == "0.20 to 0.80"
     )
+    for low, high, span in ((0.5, 0.9, "0.50 to 0.90"), (0.1, 0.5, "0.10 to 0.50")):  # one half itself is not beyond
+        assert Comparison(0.5, low, high, 10).verdict == "no evidence" and Comparison(0.5, low, high, 10).span == span
 
 
 def test_sentences():
