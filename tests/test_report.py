@@ -1,6 +1,7 @@
 """python -m benchmark report and compare: what a page says, that it stands alone, and that names stay names in it."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -219,6 +220,35 @@ def test_folders_without_a_suite(bench, tmp_path):
     assert states == [(1, "done"), (2, "done"), (3, "unfinished")]
     assert sorted(record.final for record in found.done) == [110.0, 120.0]
     assert bench("report", "runs")[0] == 1 and "has no result.json" in (tmp_path / "report/report.md").read_text()
+
+
+def test_folders_that_hold_no_run_are_passed_over(tmp_path):
+    """Half a file, a list, no environment, no seed: all older than the runs, of which one is not complete."""
+    for name, text in (("a", "{"), ("b", "[]"), ("c", '{"seed": 1}'), ("d", '{"env_id": "A"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "args.json").write_text(text)
+        os.utime(tmp_path / name / "args.json", (0, 0))
+    args = {"env_id": "A", "seed": 1, "exp_name": "mine", "gamma": 0.9}
+    write_run(tmp_path / "e", args, np.array([1.0]), np.array([10]))
+    half = write_run(tmp_path / "f", args | {"seed": 2}, np.array([1.0]), np.array([10]))
+    (half / "result.json").unlink()
+    found = read(tmp_path)
+    assert [(record.seed, record.state) for record in found.records] == [(1, "done"), (2, "unfinished")]
+    assert found.records[1].args == args | {"seed": 2}
+    assert found.title == tmp_path.name
+
+
+def test_a_suites_records_know_its_sweeps_and_the_text_of_their_script(tmp_path):
+    suite_dir = write_suite(
+        tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 1, suite={"sweeps": {"gamma": [0.5]}}
+    )
+    found, text = read(suite_dir), (tmp_path / "scripts" / "a.py").read_bytes()
+    assert found.title == "suite" and found.sweeps == {"gamma": [0.5]}
+    assert {record.code for record in found.records} == {f"SHA-256 {hashlib.sha256(text).hexdigest()[:12]}"}
+    for path in suite_dir.glob("*/*/events*"):
+        path.write_bytes(path.read_bytes()[:20])
+    problem = "its event file breaks off; its event files have no eval/episodic_return"
+    assert {record.problem for record in read(suite_dir).records} == {problem}
 
 
 def test_folders_with_different_arguments_are_different_contenders(tmp_path):
