@@ -317,6 +317,19 @@ def test_a_run_counts_once_also_where_its_contender_has_two_names(tmp_path):
     assert together({part: read(part) for part in (tmp_path, suite_dir)}).labels == ["a.py"]
 
 
+def test_of_two_runs_of_one_seed_the_complete_one_counts_or_else_the_first(tmp_path):
+    """In two suites; arguments in another order are the same arguments."""
+    for states, expected in (("failed done", 1), ("done failed", 0), ("done done", 0), ("failed running", 0)):
+        parts, records = {}, []
+        for name, state in zip("xy", states.split(), strict=True):
+            args = {"gamma": 0.9, "tau": 1.0} if name == "x" else {"tau": 1.0, "gamma": 0.9}
+            records.append(Record("a.py", "A", 1, state, tmp_path / name / "run", args=args))
+            parts[tmp_path / name] = Results(name, records[-1:], {name: [1]})
+        found = together(parts)
+        assert [id(record) for record in found.records] == [id(records[expected])] and found.labels == ["a.py"]
+        assert found.title == "x and y" and found.sweeps == {"x": [1], "y": [1]}
+
+
 def test_a_folder_of_suites_is_read_as_these_suites(bench, tmp_path):
     """What failed there has failed here too, and runs beside them count as well."""
     write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 5)
@@ -455,6 +468,10 @@ def test_compare_gives_the_verdict(bench, tmp_path):
     b.records = [record for record in b.records if record.label == "dqn.py"]
     a.records = [record for record in a.records if record.label == "other.py"]
     assert side_by_side(a, b, "a", "b")[1] == [("b: dqn.py", "a: other.py")]
+    a, b = (Results("", [Record(name, "A", 1, "done", tmp_path) for name in names.split()]) for names in ("x y", "z y"))
+    found, pairs = side_by_side(a, b, "a", "b")
+    assert pairs == [("b: y", "a: y")] and found.labels == ["a: x", "a: y", "b: z", "b: y"]
+    assert found.title == "b against a"
 
 
 def test_sweeps_have_a_panel_for_each_argument(bench, tmp_path):
