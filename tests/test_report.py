@@ -23,7 +23,18 @@ from benchmark import __main__ as command_line
 from benchmark.report import figures
 from benchmark.report.analysis import Analysis
 from benchmark.report.figures import palette
-from benchmark.report.records import CURVES, RETURN, Record, Results, read, side_by_side, together
+from benchmark.report.records import (
+    CURVES,
+    RETURN,
+    Record,
+    Results,
+    arguments_that_differ,
+    numbers,
+    read,
+    side_by_side,
+    together,
+    values_of,
+)
 from benchmark.report.write import markdown, write_report
 from benchmark.run_folder import read_events, read_scalars
 
@@ -220,6 +231,17 @@ def test_folders_without_a_suite(bench, tmp_path):
     assert states == [(1, "done"), (2, "done"), (3, "unfinished")]
     assert sorted(record.final for record in found.done) == [110.0, 120.0]
     assert bench("report", "runs")[0] == 1 and "has no result.json" in (tmp_path / "report/report.md").read_text()
+
+
+def test_what_records_say_together(tmp_path):
+    """Arguments that differ between contenders, numbers of results that are numbers, and the values of an entry."""
+    values = {"a": [{"x": 1, "y": 1000}, {"x": 1, "y": 2, "seed": 7}], "b": [{"x": 1, "z": ""}]}
+    records = [Record(name, "A", 1, "done", tmp_path, args=args) for name, some in values.items() for args in some]
+    assert arguments_that_differ(records) == {"y": {"a": "1000, 2", "b": "–"}, "z": {"a": "–", "b": '""'}}
+    for record, seconds in zip(records, (3, float("nan"), 4.5), strict=True):
+        record.result = {"seconds": seconds, "sps": 1}
+    assert numbers(records, "seconds") == [3.0, 4.5]
+    assert values_of(records, "y") == "1,000; 2" and values_of(records, "x") == "1" and values_of(records, "z") == ""
 
 
 def test_folders_that_hold_no_run_are_passed_over(tmp_path):
