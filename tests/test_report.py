@@ -235,13 +235,17 @@ def test_folders_without_a_suite(bench, tmp_path):
 
 def test_what_records_say_together(tmp_path):
     """Arguments that differ between contenders, numbers of results that are numbers, and the values of an entry."""
-    values = {"a": [{"x": 1, "y": 1000}, {"x": 1, "y": 2, "seed": 7}], "b": [{"x": 1, "z": ""}]}
+    values = {"a": [{"x": 1, "y": 1000}, {"x": 1, "y": 2, "seed": 7}], "b": [{"x": 1, "z": "", "loss": "huber"}]}
     records = [Record(name, "A", 1, "done", tmp_path, args=args) for name, some in values.items() for args in some]
-    assert arguments_that_differ(records) == {"y": {"a": "1000, 2", "b": "–"}, "z": {"a": "–", "b": '""'}}
+    differing = {"y": ("1000, 2", "–"), "z": ("–", '""'), "loss": ("–", '"huber"')}
+    assert arguments_that_differ(records) == {
+        name: dict(zip("ab", texts, strict=True)) for name, texts in differing.items()
+    }
     for record, seconds in zip(records, (3, float("nan"), 4.5), strict=True):
         record.result = {"seconds": seconds, "sps": 1}
     assert numbers(records, "seconds") == [3.0, 4.5]
-    assert values_of(records, "y") == "1,000; 2" and values_of(records, "x") == "1" and values_of(records, "z") == ""
+    for name, said in (("y", "1,000; 2"), ("x", "1"), ("z", ""), ("loss", "huber")):
+        assert values_of(records, name) == said
 
 
 def test_folders_that_hold_no_run_are_passed_over(tmp_path):
