@@ -16,6 +16,8 @@ def test_every_game_of_the_table_is_there_under_both_names():
     for title in known:
         assert references[f"ALE/{title}-v5"] == references[f"{title}NoFrameskip-v4"]
         assert references[f"ALE/{title}-v5"]["random"] < references[f"ALE/{title}-v5"]["reference"]
+        assert references[f"ALE/{title}-v5"]["reference_is"] == "human"
+    assert references["ALE/Pong-v5"]["published"], "what the file says of the game besides stays"
 
 
 @pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "PongNoFrameskip-v4"])

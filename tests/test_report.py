@@ -1,6 +1,7 @@
 """python -m benchmark report and compare: what a page says, that it stands alone, and that names stay names in it."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,18 @@ from benchmark import __main__ as command_line
 from benchmark.report import figures
 from benchmark.report.analysis import Analysis
 from benchmark.report.figures import palette
-from benchmark.report.records import CURVES, RETURN, Record, Results, read, side_by_side, together
+from benchmark.report.records import (
+    CURVES,
+    RETURN,
+    Record,
+    Results,
+    arguments_that_differ,
+    numbers,
+    read,
+    side_by_side,
+    together,
+    values_of,
+)
 from benchmark.report.write import markdown, write_report
 from benchmark.run_folder import read_events, read_scalars
 
@@ -336,6 +348,50 @@ def test_folders_without_a_suite(bench, tmp_path):
     assert bench("report", "runs")[0] == 1 and "has no result.json" in (tmp_path / "report/report.md").read_text()
 
 
+def test_what_records_say_together(tmp_path):
+    """Arguments that differ between contenders, numbers of results that are numbers, and the values of an entry."""
+    values = {"a": [{"x": 1, "y": 1000}, {"x": 1, "y": 2, "seed": 7}], "b": [{"x": 1, "z": "", "loss": "huber"}]}
+    records = [Record(name, "A", 1, "done", tmp_path, args=args) for name, some in values.items() for args in some]
+    differing = {"y": ("1000, 2", "–"), "z": ("–", '""'), "loss": ("–", '"huber"')}
+    assert arguments_that_differ(records) == {
+        name: dict(zip("ab", texts, strict=True)) for name, texts in differing.items()
+    }
+    for record, seconds in zip(records, (3, float("nan"), 4.5), strict=True):
+        record.result = {"seconds": seconds, "sps": 1}
+    assert numbers(records, "seconds") == [3.0, 4.5]
+    for name, said in (("y", "1,000; 2"), ("x", "1"), ("z", ""), ("loss", "huber")):
+        assert values_of(records, name) == said
+
+
+def test_folders_that_hold_no_run_are_passed_over(tmp_path):
+    """Half a file, a list, no environment, no seed: all older than the runs, of which one is not complete."""
+    for name, text in (("a", "{"), ("b", "[]"), ("c", '{"seed": 1}'), ("d", '{"env_id": "A"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "args.json").write_text(text)
+        os.utime(tmp_path / name / "args.json", (0, 0))
+    args = {"env_id": "A", "seed": 1, "exp_name": "mine", "gamma": 0.9}
+    write_run(tmp_path / "e", args, np.array([1.0]), np.array([10]))
+    half = write_run(tmp_path / "f", args | {"seed": 2}, np.array([1.0]), np.array([10]))
+    (half / "result.json").unlink()
+    found = read(tmp_path)
+    assert [(record.seed, record.state) for record in found.records] == [(1, "done"), (2, "unfinished")]
+    assert found.records[1].args == args | {"seed": 2}
+    assert found.title == tmp_path.name
+
+
+def test_a_suites_records_know_its_sweeps_and_the_text_of_their_script(tmp_path):
+    suite_dir = write_suite(
+        tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 1, suite={"sweeps": {"gamma": [0.5]}}
+    )
+    found, text = read(suite_dir), (tmp_path / "scripts" / "a.py").read_bytes()
+    assert found.title == "suite" and found.sweeps == {"gamma": [0.5]}
+    assert {record.code for record in found.records} == {f"SHA-256 {hashlib.sha256(text).hexdigest()[:12]}"}
+    for path in suite_dir.glob("*/*/events*"):
+        path.write_bytes(path.read_bytes()[:20])
+    problem = "its event file breaks off; its event files have no eval/episodic_return"
+    assert {record.problem for record in read(suite_dir).records} == {problem}
+
+
 def test_folders_with_different_arguments_are_different_contenders(tmp_path):
     """Seeds 1 to 3 with γ 0.9, and 2 to 4 with 0.99: six runs of two contenders, none of them lost."""
     for gamma, seeds in ((0.9, (1, 2, 3)), (0.99, (2, 3, 4))):
@@ -400,6 +456,19 @@ def test_a_run_counts_once_also_where_its_contender_has_two_names(tmp_path):
     found = together({part: read(part) for part in (suite_dir, folder)})
     assert found.labels == ["a.py"] and len(found.records) == 5
     assert together({part: read(part) for part in (tmp_path, suite_dir)}).labels == ["a.py"]
+
+
+def test_of_two_runs_of_one_seed_the_complete_one_counts_or_else_the_first(tmp_path):
+    """In two suites; arguments in another order are the same arguments."""
+    for states, expected in (("failed done", 1), ("done failed", 0), ("done done", 0), ("failed running", 0)):
+        parts, records = {}, []
+        for name, state in zip("xy", states.split(), strict=True):
+            args = {"gamma": 0.9, "tau": 1.0} if name == "x" else {"tau": 1.0, "gamma": 0.9}
+            records.append(Record("a.py", "A", 1, state, tmp_path / name / "run", args=args))
+            parts[tmp_path / name] = Results(name, records[-1:], {name: [1]})
+        found = together(parts)
+        assert [id(record) for record in found.records] == [id(records[expected])] and found.labels == ["a.py"]
+        assert found.title == "x and y" and found.sweeps == {"x": [1], "y": [1]}
 
 
 def test_a_folder_of_suites_is_read_as_these_suites(bench, tmp_path):
@@ -540,6 +609,10 @@ def test_compare_gives_the_verdict(bench, tmp_path):
     b.records = [record for record in b.records if record.label == "dqn.py"]
     a.records = [record for record in a.records if record.label == "other.py"]
     assert side_by_side(a, b, "a", "b")[1] == [("b: dqn.py", "a: other.py")]
+    a, b = (Results("", [Record(name, "A", 1, "done", tmp_path) for name in names.split()]) for names in ("x y", "z y"))
+    found, pairs = side_by_side(a, b, "a", "b")
+    assert pairs == [("b: y", "a: y")] and found.labels == ["a: x", "a: y", "b: z", "b: y"]
+    assert found.title == "b against a"
 
 
 def test_sweeps_have_a_panel_for_each_argument(bench, tmp_path):
