@@ -28,7 +28,7 @@ from filelock import FileLock
 import dqn
 from benchmark import __main__ as command_line
 from benchmark.launch import status
-from benchmark.run_folder import finite, is_locked, read_attempts
+from benchmark.run_folder import finite, is_locked, log_tail, read_attempts, why_incomplete, write_attempts
 from benchmark.suite import (
     SUITES,
     BadInput,
@@ -749,6 +749,45 @@ def test_odd_files_are_no_failures_and_no_times(tmp_path):
     for value in (math.nan, math.inf, 10**400, "1", None):
         assert finite(value) is None
     assert finite(3) == 3.0
+
+
+def test_why_a_run_is_not_complete(tmp_path):
+    for file, text, said in (
+        ("other", "", "has no result.json"),
+        ("result.json", '{"eval/epis', "its result.json is not whole"),
+        ("result.json", '{"seconds": 1}', "its result.json has no eval/episodic_return"),
+        ("result.json", '{"eval/episodic_return": 1}', "has no whole args.json"),
+        ("args.json", "{}", ""),
+    ):
+        (tmp_path / file).write_text(text)
+        assert why_incomplete(tmp_path) == said
+
+
+def test_attempts_are_read_as_they_were_written(tmp_path):
+    attempts = [{"reason": "exit code 1", "seconds": 2.5}]
+    for _ in range(2):  # also into a folder that is there
+        write_attempts(tmp_path / "suite" / "run", attempts)
+    assert json.loads((tmp_path / "suite" / "run" / "attempts.json").read_text()) == {"attempts": attempts}
+    assert read_attempts(tmp_path / "suite" / "run") == attempts and read_attempts(tmp_path) == []
+
+
+def test_the_end_of_a_log(tmp_path):
+    """15 lines or 4,096 bytes, whatever the bytes are; a bar that was drawn over and over counts a line each time."""
+    assert log_tail(tmp_path) == ""
+    for content, expected in (
+        (b"\n".join(b"%d" % i for i in range(20)), "\n".join(map(str, range(5, 20)))),
+        (b"a" * 5_000, "a" * 4_096),
+        (b"x\xff\r50%\r100%", "x\ufffd\n50%\n100%"),
+    ):
+        (tmp_path / "log.txt").write_bytes(content)
+        assert log_tail(tmp_path) == expected
+
+
+def test_a_lock_is_seen(tmp_path):
+    assert not is_locked(tmp_path) and list(tmp_path.iterdir()) == []
+    with FileLock(tmp_path / "lock"):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
 
 
 def test_a_lock_of_somebody_else_is_seen(tmp_path, monkeypatch):

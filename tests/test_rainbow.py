@@ -88,6 +88,11 @@ def test_numpy_and_torch_agree_under_the_same_noise(hidden_sizes):
         found = q_values(obs.numpy(), None if noise is None else noise.numpy())
         assert found.shape == (2,) and np.allclose(found, expected.detach()[0], atol=1e-5)
     assert not np.allclose(q_values(obs.numpy()), found, atol=1e-3), "noise does something"
+    assert q_network.noise_size == sum(layer.in_features + layer.out_features for layer in q_network.layers)
+    with torch.no_grad():
+        q_network.layers[-1].bias[2] = 1e4  # one action is sure of an atom, and the other one loses nothing by it
+    expected = q_network(obs[None]).softmax(dim=2) @ q_network.atoms
+    assert np.allclose(q_values(obs.numpy()), expected.detach()[0], atol=1e-5)
 
 
 def test_each_noise_acts_where_it_belongs():

@@ -319,6 +319,12 @@ def test_events_are_read_as_far_as_they_go(tmp_path):
         assert len(events) < 3 and complete == (length in (0, len(whole) // 3, 2 * len(whole) // 3))
     path.write_bytes(whole[:14] + bytes([255] * 8) + whole[22:])
     assert read_events(path)[1] is False
+    broken = []
+    read_scalars(tmp_path, "a", broken)
+    assert broken == [path]
+    path.write_bytes(bytes(16))  # an event that says nothing is one all the same
+    events, complete = read_events(path)
+    assert len(events) == 1 and complete
 
 
 @pytest.mark.parametrize("prefix", ["", "eval/"])
@@ -353,9 +359,8 @@ def test_what_records_say_together(tmp_path):
     values = {"a": [{"x": 1, "y": 1000}, {"x": 1, "y": 2, "seed": 7}], "b": [{"x": 1, "z": "", "loss": "huber"}]}
     records = [Record(name, "A", 1, "done", tmp_path, args=args) for name, some in values.items() for args in some]
     differing = {"y": ("1000, 2", "–"), "z": ("–", '""'), "loss": ("–", '"huber"')}
-    assert arguments_that_differ(records) == {
-        name: dict(zip("ab", texts, strict=True)) for name, texts in differing.items()
-    }
+    expected = {name: dict(zip("ab", texts, strict=True)) for name, texts in differing.items()}
+    assert arguments_that_differ(records) == expected
     for record, seconds in zip(records, (3, float("nan"), 4.5), strict=True):
         record.result = {"seconds": seconds, "sps": 1}
     assert numbers(records, "seconds") == [3.0, 4.5]
