@@ -817,6 +817,37 @@ def test_slugs_keep_what_is_safe():
     assert slug("a" * 59 + "-b") == "a" * 59, "no dash at the end after the cut either"
 
 
+def test_what_status_says(tmp_path):
+    """One run of each state; the complete one took 89.6 s, so three more take 4 min. Of its three logs of W&B one
+    is uploaded."""
+    write_script(tmp_path)
+    runs = expand({}, tmp_path, [str(tmp_path / "fake.py")], ["A"], num_seeds=4)
+    suite_dir = tmp_path / "my suite"
+    done, failed, running, missing = (suite_dir / run.folder for run in runs)
+    for folder in (done / "run", running, *(done / "wandb" / f"offline-run-{i}" for i in (1, 2, 3))):
+        folder.mkdir(parents=True)
+    (done / "run" / "result.json").write_text('{"eval/episodic_return": 1.0, "seconds": 89.6}')
+    (done / "run" / "args.json").write_text("{}")
+    (done / "wandb" / "offline-run-3" / "run-3.wandb.synced").touch()
+    write_attempts(failed, [{"reason": "exit code 1"}])
+    (failed / "log.txt").write_text("=== attempt 1\na\nb\nc\nd\n=== exit code 1\n")
+    with FileLock(running / "lock"):
+        states = [status.state(suite_dir, run) for run in runs]
+        said = status.summary(suite_dir, runs, workers=1).splitlines()
+    assert states == ["done", "failed", "running", "missing"]
+    assert said == [
+        f"1 done, 1 running, 1 failed, 1 missing of 4 runs in {suite_dir}",
+        "time left: about 4 min with 1 at a time",
+        f"failed: fake.py on A, seed 2: exit code 1 (1 attempt, see {failed / 'log.txt'})",
+        *("    b", "    c", "    d"),
+        "2 W&B runs were logged offline; to upload them:",
+        f"    wandb sync '{suite_dir}'/*/wandb/offline-run-*",
+    ]
+    assert status.failure(suite_dir, runs[3]) == "" and not missing.exists()
+    assert status.seconds_of(suite_dir, runs[0]) == 89.6 and status.seconds_of(suite_dir, runs[3]) is None
+    assert (status.duration(89.4), status.duration(90)) == ("89 s", "2 min")
+
+
 def test_time_left():
     left = status.TimeLeft(Path("."), [])
     run = expand({}, ROOT, [str(ROOT / "dqn.py")], ["A", "B"], 1)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import gradient
+from conftest import gradient, scalars, train
 
 import n_step_dqn
 import rainbow
@@ -182,3 +182,26 @@ def test_importance_weights():
     rows, i = buffer.sample(8, 1.0, np.random.default_rng(0), CPU)
     assert np.bincount(i).tolist() == [6, 2], "of 8 equal parts of the sum, six are the first one's"
     assert rows.weight.tolist() == pytest.approx(np.where(i == 0, 1 / 3, 1.0).tolist())
+
+
+def test_the_loop_draws_noise_for_every_act_and_three_for_every_update_and_anneals_beta(small, spy, monkeypatch):
+    """400 acts, and updates at steps 204, 208, ..., 400; β from 0.4 linearly to 1 at the end."""
+    acts, betas, acting, sample = [], [], rainbow.QNetwork.as_numpy_function, rainbow.ReplayBuffer.sample
+
+    def watched(self):
+        q_values = acting(self)
+        return lambda obs, noise=None: (acts.append(noise), q_values(obs, noise))[1]
+
+    monkeypatch.setattr(rainbow.QNetwork, "as_numpy_function", watched)
+    monkeypatch.setattr(rainbow.ReplayBuffer, "sample", lambda self, *a: (betas.append(a[1]), sample(self, *a))[1])
+    updates = spy("backpropagate", rainbow)
+    logged = scalars(train(small(rainbow)))
+    noises = [noise for noise in acts if noise is not None]
+    of_updates, size = [noise.numpy() for (*_, noise, _), _ in updates], updates[0][0][0].noise_size
+    assert [noise.shape for noise in noises] == [(size,)] * 400 and len(acts) > 400, "evaluation has none"
+    assert [noise.shape for noise in of_updates] == [(3, size)] * 50
+    numbers = np.concatenate([np.ravel(noise) for noise in noises + of_updates])
+    assert len(np.unique(numbers)) > 0.99 * len(numbers), "none is used twice"
+    assert betas == pytest.approx([0.4 + 0.6 * t / 400 for t in range(204, 401, 4)])
+    assert [step for step, _ in logged["charts/beta"]] == [300, 400]
+    assert [beta for _, beta in logged["charts/beta"]] == pytest.approx([0.4 + 0.6 * 300 / 400, 1.0])
