@@ -216,6 +216,7 @@ def test_a_support_that_is_too_narrow_is_warned_of_once(small, capsys, flags, wa
     assert (edge >= clipped - 1e-6).all()
     if warnings:
         assert f"outside --v-min {flags.get('v_min', 0):g} to --v-max {flags['v_max']:g}" in lines[0]
+        assert lines[0].startswith(f"warning: {clipped[0]:.0%} of the targets'"), "the mean of one measurement"
     if "FrozenLake-v1" in flags.values():
         assert edge[-1] > 0.1, "on the edge, but not clipped"
 

@@ -27,7 +27,7 @@ from filelock import FileLock
 
 import dqn
 from benchmark import __main__ as command_line
-from benchmark.launch import status
+from benchmark.launch import local, status
 from benchmark.run_folder import finite, is_locked, log_tail, read_attempts, why_incomplete, write_attempts
 from benchmark.suite import (
     SUITES,
@@ -163,6 +163,39 @@ def test_threads_and_wandb_group(bench, tmp_path):
     assert args["threads"] == "3" and args["track"] is True
     assert args["wandb"]["WANDB_RUN_GROUP"] == "my-suite" and args["wandb"]["WANDB_JOB_TYPE"] == "fake.py"
     assert args["wandb"]["WANDB_TAGS"] == "fake.py,A,seed 1"
+
+
+def test_what_a_run_is_told(tmp_path):
+    """Its command, its limits and its variables; that it failed before is forgotten."""
+    run = Run("/x/a.py", "a.py" + "!" * 70, "A,B", {"gamma": 0.5}, 3, "text")
+    write_attempts(tmp_path / "suite" / run.folder, [{"reason": "exit code 1"}])
+    how = {"time_limit": 60.0, "retries": 1, "environ": local.threads(3)}
+    folder = local.prepare(tmp_path / "suite", run, how, track=True)
+    assert folder == tmp_path / "suite" / run.folder and read_attempts(folder) == []
+    told = json.loads((folder / "job.json").read_text())
+    assert told.pop("environ") == {
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "3"),
+        "WANDB_RUN_GROUP": "suite",
+        "WANDB_JOB_TYPE": "a.py" + "!" * 60,
+        "WANDB_TAGS": "a.py" + "!" * 60 + ",A B,seed 3",  # a comma would be another tag
+        "WANDB_DIR": str(folder),
+    }
+    assert told == {
+        "script": "/x/a.py", "sha256": "text", "command": run.command(folder, True), "cwd": os.getcwd(),
+        "time_limit": 60.0, "retries": 1,
+    }  # fmt: skip
+
+
+def test_why_a_run_ended_is_noted_where_its_supervisor_could_not(tmp_path):
+    run = Run("/x/a.py", "a.py", "A", {}, 3, "text")
+    assert local.why_it_ended(tmp_path, run, 130, "") == "interrupted: a.py on A, seed 3"
+    assert read_attempts(tmp_path / run.folder) == [], "nothing is decided"
+    killed = "the process that watches over it was killed by SIGKILL, as happens when memory runs out"
+    for said, reason in (("", killed), (" it said this \n", "it said this")):
+        shutil.rmtree(tmp_path / run.folder, ignore_errors=True)
+        assert local.why_it_ended(tmp_path, run, -9, said).startswith(f"failed: a.py on A, seed 3: {reason} (1 attempt")
+        assert read_attempts(tmp_path / run.folder) == [{"reason": reason}]
+    assert reason in local.why_it_ended(tmp_path, run, 1, "later"), "what is noted already stays"
 
 
 SUITE = """

@@ -205,3 +205,14 @@ def test_the_loop_draws_noise_for_every_act_and_three_for_every_update_and_annea
     assert betas == pytest.approx([0.4 + 0.6 * t / 400 for t in range(204, 401, 4)])
     assert [step for step, _ in logged["charts/beta"]] == [300, 400]
     assert [beta for _, beta in logged["charts/beta"]] == pytest.approx([0.4 + 0.6 * 300 / 400, 1.0])
+
+
+def test_a_support_that_is_too_narrow_is_warned_of_once(small, capsys):
+    """With the share since the last evaluation: at step 300, of one measurement. CartPole's returns are beyond 1."""
+    logged = scalars(train(small(rainbow, eval_frequency=100, v_max=1.0)))
+    (line,) = capsys.readouterr().err.splitlines()
+    (step, share), _ = logged["losses/clipped_mass"]
+    assert step == 300 and line.startswith(f"warning: {share:.0%} of the targets' probability lies outside --v-min 0 ")
+    assert share > 0.05 and line.endswith("--v-max 1")
+    train(small(rainbow, eval_frequency=100))
+    assert capsys.readouterr().err == ""
