@@ -58,6 +58,11 @@ def commit() -> str:
     return subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip() or "unknown"
 
 
+def short_hash(commit: str) -> str:
+    """Seven digits of the commit that a run has noted, and a plus where files differed from it."""
+    return commit.removesuffix("-dirty")[:7] + ("+" if commit.endswith("-dirty") else "")
+
+
 def processor() -> str:
     """The name of this machine's processor."""
     known = Path("/proc/cpuinfo")  # of Linux

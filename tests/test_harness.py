@@ -253,6 +253,9 @@ def test_a_script_with_flags_of_its_own_is_a_contender(tmp_path):
     )
     words = "fake.py --loss=huber --no-anneal-lr --sizes 8 4 --note=a b --env-kwargs=k=1 --published"
     assert own.label == words and own.varied == {}
+    for given in ({"arguments": {"loss": "mae"}}, {}):
+        _, own = expand(suite, tmp_path, env_ids=["A"], num_seeds=1, **given)
+        assert own.flags["loss"] == "huber"
     for wrong in ("fake.py --note='a", "fake.py -- ", "fake.py --seed 3"):
         with pytest.raises(BadInput, match=r"is not a script with flags|set by the harness"):
             expand({"scripts": [wrong]}, tmp_path, env_ids=["A"])

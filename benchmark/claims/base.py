@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmark.launch.local import run_seeds
-from benchmark.pages import command_line, here, markdown, processor, write_block
+from benchmark.pages import command_line, here, markdown, processor, short_hash, write_block
 from benchmark.report.statistics import write_table
 from benchmark.run_folder import DATA, read_object, read_scalars
 
@@ -86,16 +86,12 @@ def origin(stored: list[dict]) -> str:
     def every(name: str, short: Callable[[str], str] = str) -> str:
         return " and ".join(sorted({short(args[name]) for args in stored if args.get(name)}))
 
-    def hash_of(commit: str) -> str:
-        """Seven digits, and a plus where files differed from that commit."""
-        return commit.removesuffix("-dirty")[:7] + ("+" if commit.endswith("-dirty") else "")
-
     versions = [f"{program} {every(name)}" for name, program in PROGRAMS.items() if every(name)]
     where = every("platform")
     machine = [f"{every('cpu_count')} cores", where] if every("cpu_count") else []
     if where == platform.platform():  # here
         machine = [processor()]
-    return ", ".join([f"commit {every('commit', hash_of) or 'unknown'}", *versions, *machine])
+    return ", ".join([f"commit {every('commit', short_hash) or 'unknown'}", *versions, *machine])
 
 
 class Findings:

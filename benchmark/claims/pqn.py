@@ -57,7 +57,11 @@ def cartpole(args: Args, found: base.Findings) -> None:
             rows.append(row | {"seconds": round(result["seconds"], 1)})
     axes.set(title="CartPole-v1: greedy return", xlabel="environment steps", ylim=(0, 510))
     found.table(["", "greedy return", f"seeds at {SOLVED}", "environment steps", "updates", "seconds"], table)
-    found.say(verdict(f"at least 9 of 10 seeds end at {SOLVED} or more", solved["PQN"] >= 0.9 * args.num_seeds, 10))
+    found.say(
+        verdict(
+            f"at least 9 of 10 seeds end at {SOLVED} or more", solved["PQN"] >= 0.9 * args.num_seeds, args.num_seeds
+        )
+    )
     found.csv(rows, "pqn_cartpole")
     found.figure(figure, "pqn_cartpole", "Greedy return on CartPole over environment steps, PQN and DQN")
 

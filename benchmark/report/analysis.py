@@ -2,12 +2,13 @@
 
 import itertools
 from collections import Counter
+from functools import cached_property
 
 import numpy as np
 
 from benchmark.report import figures
 from benchmark.report.records import Record, Results, base_of, read_references
-from benchmark.report.statistics import FEWEST, LEVEL, Comparison, compare, holm
+from benchmark.report.statistics import FEWEST, LEVEL, Comparison, compare, holm, interval, pooled_iqm
 from benchmark.run_folder import RETURN
 
 Q_PREDICTED, Q_REALISED = "eval/q_predicted", "eval/q_realised"
@@ -46,6 +47,15 @@ class Analysis:
         self.told = [key for key, found in self.comparisons.items() if found.seeds >= FEWEST]
         adjusted = holm([self.comparisons[key].p_value for key in self.told])
         self.surviving = {key for key, p in zip(self.told, adjusted, strict=True) if p < 1 - LEVEL}
+
+    @cached_property
+    def bands(self) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """{(environment, label): the IQM of its curve over seeds, and its interval, each (steps,)}."""
+        return {
+            (env_id, label): (pooled_iqm(values), *interval([values]))
+            for env_id, by_label in self.curves.items()
+            for label, (_, _, values) in by_label.items()
+        }
 
     def matters(self, a: str, b: str) -> bool:
         """Whether a pair is one that a reader asks for first: every rung against DQN, Rainbow against each.

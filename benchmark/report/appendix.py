@@ -3,22 +3,21 @@
 import numpy as np
 
 from benchmark.launch.status import duration
+from benchmark.pages import short_hash
 from benchmark.report import figures
 from benchmark.report.analysis import Analysis
 from benchmark.report.parts import Picture, Section, Table, number, pivot, seeds_text
-from benchmark.report.records import arguments_that_differ, numbers, values_of
-from benchmark.report.statistics import interval, pooled_iqm
+from benchmark.report.records import ORIGIN, arguments_that_differ, numbers, values_of
 
 
 def cost(analysis: Analysis) -> Section:
     """Return against wall time, steps a second, and the time of a run."""
     tables, by_env = [], {}
     for env_id, by_label in analysis.curves.items():
-        for label, (records, _, values) in by_label.items():
+        for label, (records, *_) in by_label.items():
             clocks = [record.clock for record in records if record.clock is not None]
             if len(clocks) == len(records):
-                drawn = np.median(clocks, axis=0), pooled_iqm(values), *interval([values])
-                by_env.setdefault(env_id, {})[label] = drawn
+                by_env.setdefault(env_id, {})[label] = (np.median(clocks, axis=0), *analysis.bands[env_id, label])
     for name, caption, form in (
         ("sps", "Environment steps a second", "{:,.0f}".format),
         ("seconds", "Wall time of a run", duration),
@@ -89,14 +88,11 @@ def references(analysis: Analysis) -> Section | None:
     return Section("Reference scores", tables=tables)
 
 
-ORIGIN = ("commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor", "cpu_count")
-
-
 def origin(analysis: Analysis) -> str:
     """Commit, versions, machine and hours of all runs together, in a line."""
     done = analysis.results.done
-    values = {name: values_of(done, name) for name in ORIGIN if name != "platform"}
-    values["commit"] = "; ".join(commit[:7] for commit in values["commit"].split("; "))
+    values = {name: values_of(done, name) for name in ORIGIN if name not in ("command", "platform", "gpu")}
+    values["commit"] = "; ".join(map(short_hash, values["commit"].split("; ")))
     named = [f"{name} {value}" for name, value in values.items() if value]
     return ", ".join([*named, f"{duration(sum(numbers(done, 'seconds')))} of computing"])
 
@@ -118,7 +114,7 @@ def protocol(analysis: Analysis) -> Section:
     header = ["environment", "training steps", "episodes an evaluation", "steps between evaluations"]
     header += ["steps an episode at most", "seeds"]
     tables.append(Table(header, rows, "Protocol: greedy play from starts of its own, in an environment of its own"))
-    rows = [[name, values_of(done, name)] for name in (*ORIGIN, "gpu")]
+    rows = [[name, values_of(done, name)] for name in ORIGIN if name != "command"]
     seconds = numbers(done, "seconds")
     rows.append(["time of all runs together", duration(sum(seconds)) if seconds else ""])
     if code := dict.fromkeys((record.label, record.code) for record in done if record.code and not record.varied):

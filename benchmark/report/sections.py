@@ -153,8 +153,8 @@ def learning_curves(analysis: Analysis) -> Section | None:
         return None
     by_env = {}
     for env_id, by_label in analysis.curves.items():
-        for label, (_, steps, values) in by_label.items():
-            by_env.setdefault(env_id, {})[label] = (steps, pooled_iqm(values), *interval([values]))
+        for label, (_, steps, _) in by_label.items():
+            by_env.setdefault(env_id, {})[label] = (steps, *analysis.bands[env_id, label])
     words = f"Greedy return during training: IQM over seeds, {bands(analysis)}."
     figure = figures.curves(by_env, analysis.colors, analysis.references)
     return Section("Learning curves", words, Picture("curves", "Greedy return over environment steps", figure))

@@ -21,15 +21,6 @@ from benchmark.report.records import Results
 from benchmark.report.statistics import area, steps_to, write_table
 from benchmark.run_folder import RETURN
 
-
-@dataclass(frozen=True)
-class Page:
-    """A page of Markdown of which the report's summary becomes a part."""
-
-    path: Path
-    command: str  # that writes it
-
-
 FIGURES = ("finals", "curves", "curves_across", "profiles", "improvement", "sweeps", "q_values", "cost")
 WITHOUT_RUNS = (sections.summary, appendix.troubles, appendix.protocol)
 SECTIONS = (
@@ -47,6 +38,14 @@ SECTIONS = (
     appendix.troubles,
     appendix.protocol,
 )
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of Markdown of which the report's summary becomes a part."""
+
+    path: Path
+    command: str  # that writes it
 
 
 def write_csv(analysis: Analysis, folder: Path) -> None:
