@@ -294,8 +294,9 @@ class BadInput(ValueError):
 
 def check(args: Args) -> None:
     """Raises BadInput for the first argument out of its range. Takes 1e5 for a whole number too."""
-    most = {"num_envs": args.total_timesteps, "num_steps": args.total_timesteps // max(args.num_envs, 1)}
-    tighter = most | {"num_minibatches": args.num_envs * args.num_steps}
+    longest = args.total_timesteps // max(args.num_envs, 1)  # that leaves one phase of learning
+    tighter = {"num_envs": args.total_timesteps, "num_steps": longest}
+    tighter["num_minibatches"] = args.num_envs * args.num_steps
     for name, hint in get_type_hints(Args, include_extras=True).items():
         if get_origin(hint) is Annotated and (value := getattr(args, name)) is not None:
             least, most = hint.__metadata__[0], tighter.get(name, hint.__metadata__[1])
