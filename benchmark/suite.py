@@ -10,7 +10,7 @@
     [environments."LunarLander-v3"]             # an environment, and the flags that it needs
     learning_rate = 5e-4
     env_kwargs = {enable_wind = true}
-    "c51.py" = {v_min = -300, v_max = 300}      # what only one script needs there
+    "c51.py rainbow.py" = {v_min = -300}        # what only these scripts need there
 
     [script_arguments."per_dqn.py"]             # flags that only one script has
     priority = "rank"
@@ -196,7 +196,7 @@ def read_suite(path: Path) -> dict:
 
 
 def by_script(flags: dict) -> tuple[dict, dict[str, dict]]:
-    """An environment's flags for all scripts, and {script: the flags that only this one has there}."""
+    """An environment's flags for all scripts, and {"c51.py rainbow.py": the flags that only these have there}."""
     of_scripts = {name: own for name, own in flags.items() if name.endswith(".py")}
     return {name: value for name, value in flags.items() if name not in of_scripts}, of_scripts
 
@@ -247,6 +247,11 @@ def expand(
         if (contender := (find_script(script, where), own)) not in contenders:
             contenders.append(contender)
     paths = list(dict.fromkeys(path for path, _ in contenders))
+    known = {Path(with_flags(name)[0]).name for name in (*names, *suite.get("scripts", []), *suite.get("peers", []))}
+    for env_id, flags in suite.get("environments", {}).items():
+        for scripts_named in by_script(flags)[1]:
+            if unknown := set(scripts_named.split()) - known:
+                raise BadInput(f"{min(unknown)} under {env_id} is none of the suite's scripts")
     text = {path: text_hash(path) for path in paths}
     same = {(path.name, text[path]): path for path in paths}
     if len(same) < len(paths):
@@ -264,7 +269,9 @@ def expand(
             for path, own in contenders:
                 common, of_scripts = by_script(suite.get("environments", {}).get(env_id, {}))
                 flags = everywhere | underscored(common) | special.get(path, {})
-                flags |= underscored(of_scripts.get(path.name, {})) | given | own
+                for scripts_named, theirs in of_scripts.items():
+                    flags |= underscored(theirs) if path.name in scripts_named.split() else {}
+                flags |= given | own
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
                     shown = (own | changed).items()

@@ -261,8 +261,8 @@ def test_a_script_with_flags_of_its_own_is_a_contender(tmp_path):
             expand({"scripts": [wrong]}, tmp_path, env_ids=["A"])
 
 
-def test_flags_that_one_script_needs_in_one_environment(tmp_path):
-    """They win over the script's own for all environments, and no other script has them."""
+def test_flags_that_some_scripts_need_in_one_environment(tmp_path):
+    """They win over the script's own for all environments, and no other script has them; a name must be known."""
     for name in ("a.py", "b.py"):
         write_script(tmp_path, name, f"# {name}\n")
     text = 'scripts = ["a.py", "b.py"]\nnum_seeds = 1\n[script_arguments."a.py"]\nlow = 1\nmore = 2\n'
@@ -275,6 +275,15 @@ def test_flags_that_one_script_needs_in_one_environment(tmp_path):
         ("a.py", "B"): {"low": 1, "more": 2},
         ("b.py", "B"): {},
     }
+    (tmp_path / "suite.toml").write_text(
+        text.replace('"a.py" = {low = -9}', '"a.py b.py" = {low = -9}\n"b.py" = {up = 2}')
+    )
+    runs = expand(read_suite(tmp_path / "suite.toml"), tmp_path, env_ids=["A"])
+    expected = [{"gamma": 0.5, "low": -9, "more": 2}, {"gamma": 0.5, "low": -9, "up": 2}]
+    assert [run.flags for run in runs] == expected
+    (tmp_path / "suite.toml").write_text(text.replace('"a.py" = {low = -9}', '"a.py c.py" = {low = -9}'))
+    with pytest.raises(BadInput, match=r"c\.py under A is none of the suite's scripts"):
+        expand(read_suite(tmp_path / "suite.toml"), tmp_path)
     for wrong, said in (("{seed = 1}", r"'a.py'\] is set by the harness"), ("3", r"'a.py'\] must be a table of flags")):
         (tmp_path / "suite.toml").write_text(text.replace("{low = -9}", wrong))
         with pytest.raises(BadInput, match=said):
