@@ -18,7 +18,8 @@ import torch
 import tyro
 
 import dqn_atari
-from benchmark.speed.timing import median_time
+from benchmark.pages import markdown
+from benchmark.speed.timing import median_time, publish
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Args:
     steps: int = 12_000  # a twentieth of it are the calls of each part
     num_envs: tuple[int, ...] = (1, 8)  # games in parallel
     cuda: bool = False  # learn on the GPU
+    page: bool = False  # write it into docs/results/dqn_atari.md
 
 
 def parts_of_a_step(env: gym.vector.VectorEnv, own: dqn_atari.Args, device: torch.device) -> dict:
@@ -67,10 +69,8 @@ def main() -> None:
     calls = max(args.steps // 20, 1)  # of each part; few, because an update takes tens of milliseconds on a CPU
     torch.set_num_threads(own.num_threads)
     wait = torch.cuda.synchronize if args.cuda else lambda: None
+    lines = []
     for n in args.num_envs:
-        print(
-            f"\n{n} game{'s' * (n > 1)}, on the {device.type}: median microseconds of a call (min, max), and of a step"
-        )
         with closing(dqn_atari.make_env(own, n)) as env:
             for name, (call, steps) in parts_of_a_step(env, own, device).items():
 
@@ -83,7 +83,11 @@ def main() -> None:
                     waited_for()
                     each = [median_time(timed, calls) for _ in range(args.repeats)]
                     took = statistics.median(each)
-                    print(f"  {what:30} {took:9.1f} ({min(each):.1f}, {max(each):.1f}) {took / steps:9.1f}")
+                    span = f"{min(each):.1f} to {max(each):.1f}"
+                    lines.append([what, str(n), f"{took:.1f}", span, f"{took / steps:.1f}"])
+    table = markdown([f"on the {device.type}", "games", "µs a call", "range", "µs a step"], lines)
+    print(table)
+    publish("dqn_atari", "atari_parts", args, [table])
 
 
 if __name__ == "__main__":

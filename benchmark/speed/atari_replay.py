@@ -16,13 +16,15 @@ import tyro
 from tqdm import tqdm
 
 import dqn_atari
-from benchmark.speed.timing import median_time
+from benchmark.pages import markdown
+from benchmark.speed.timing import median_time, publish
 
 
 @dataclass
 class Args:
     repeats: int = 5  # times each program runs
     sizes: tuple[int, ...] = (100_000,)  # transitions in the buffers
+    page: bool = False  # write it into docs/results/dqn_atari.md
 
 
 class StackBuffer:
@@ -52,6 +54,7 @@ def main() -> None:
         "dqn_atari.py": (lambda size: dqn_atari.ReplayBuffer(size, 1, cpu), 7_100),
         "stacks": (StackBuffer, 28_300),
     }
+    lines = []
     obs, zero = rng.integers(256, size=(1, 4, 84, 84), dtype=np.uint8), np.zeros(1, np.int64)
 
     def resident() -> int:
@@ -68,9 +71,12 @@ def main() -> None:
                 buffer.add(obs, zero, zero, zero, np.array([t % 1_000 == 999]))
             memory = (resident() - before) / size
             times = [median_time(lambda buffer=buffer: buffer.sample(32, rng, cpu), 300) for _ in range(args.repeats)]
-            line = f"{name}, {size:,} transitions: {memory:,.0f} bytes each, sampling 32 takes"
-            print(f"{line} {statistics.median(times):.0f} µs ({min(times):.0f}, {max(times):.0f})")
+            span = f"{min(times):.0f} to {max(times):.0f}"
+            lines.append([f"{name}, {size:,}", f"{memory:,.0f}", f"{statistics.median(times):.0f}", span])
             del buffer
+    table = markdown(["replay, transitions", "bytes each", "µs to draw 32", "range"], lines)
+    print(table)
+    publish("dqn_atari", "atari_replay", args, [table])
 
 
 if __name__ == "__main__":

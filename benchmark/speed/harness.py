@@ -16,8 +16,9 @@ from pathlib import Path
 
 import tyro
 
+from benchmark.pages import markdown
 from benchmark.run_folder import ROOT
-from benchmark.speed.timing import in_turns, run_script
+from benchmark.speed.timing import in_turns, publish, run_script
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Args:
     runs: int = 8  # runs in a turn
     steps: int = 12_000  # environment steps of a run
     repeats: int = 5  # times each program runs
+    page: bool = False  # write it into docs/results/speed.md
 
 
 def main() -> None:
@@ -46,16 +48,19 @@ def main() -> None:
                 run_script("dqn.py", Path(folder), env_id="CartPole-v1", seed=seed, total_timesteps=args.steps)
             return time.perf_counter() - begin
 
-    programs = {"alone": without, "one": partial(with_workers, 1), "two": partial(with_workers, 2)}
+    programs = {"a loop": without, "one worker": partial(with_workers, 1), "two workers": partial(with_workers, 2)}
     times = in_turns(programs, args.repeats, "harness")
-    ratios = [one / two for one, two in zip(times["one"], times["two"], strict=True)]
-    added = [(one - alone) / args.runs for one, alone in zip(times["one"], times["alone"], strict=True)]
-    for name, values in times.items():
-        print(f"  {name:6} {statistics.median(values):7.1f} s ({min(values):.1f}, {max(values):.1f})")
-    print(
-        f"two workers are {statistics.median(ratios):.2f} times as fast as one ({min(ratios):.2f}, {max(ratios):.2f})"
-    )
-    print(f"the harness adds {statistics.median(added):.2f} s to a run ({min(added):.2f}, {max(added):.2f})")
+    ratios = [one / two for one, two in zip(times["one worker"], times["two workers"], strict=True)]
+    added = [(one - alone) / args.runs for one, alone in zip(times["one worker"], times["a loop"], strict=True)]
+    rows = {f"{args.runs} runs by {name}, s": values for name, values in times.items()}
+    rows |= {"two workers are so many times as fast as one": ratios, "the harness adds to a run, s": added}
+    lines = [
+        [name, f"{statistics.median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}"]
+        for name, values in rows.items()
+    ]
+    table = markdown([f"median of {args.repeats}", "", "range"], lines)
+    print(table)
+    publish("speed", "harness", args, [table])
 
 
 if __name__ == "__main__":
