@@ -13,7 +13,7 @@ from fakes import write_script
 import per_dqn
 from benchmark.claims.base import series
 from benchmark.launch import local
-from benchmark.peers import sb3_dqn
+from benchmark.peers import sb3_dqn, sb3_qrdqn
 from benchmark.report.statistics import mean_and_interval, write_table
 from benchmark.run_folder import ROOT, read_scalars
 from benchmark.speed import atari_parts, replay, timing
@@ -184,3 +184,24 @@ def test_stable_baselines3_with_its_maintainers_own_hyperparameters(tmp_path, ca
     run_dir = sb3_dqn.train(args)
     assert json.loads((run_dir / "args.json").read_text())["learning_rate"] == 1e-3
     assert "publishes no hyperparameters of DQN for Pendulum-v1: the flags' count" in capsys.readouterr().err
+
+
+def test_quantile_regression_of_stable_baselines3(tmp_path, monkeypatch):
+    """Q(s, ·) is the mean over the quantiles, (1, 25, 3) on Acrobot; 200 updates in 200 steps, as for its DQN."""
+    args = sb3_qrdqn.Args(env_id="Acrobot-v1", total_timesteps=200, published=True, save_model=True, runs_dir=tmp_path)
+    args.eval_frequency, args.eval_episodes, args.max_episode_steps = 200, 1, 50
+    shown = []
+    monkeypatch.setattr(
+        sb3_qrdqn.dqn,
+        "evaluate",
+        lambda args, q_values: shown.append(q_values(np.zeros(6))) or ([0.0], {"eval/episodic_return": 0.0}),
+    )
+    run_dir = sb3_qrdqn.train(args)
+    assert json.loads((run_dir / "result.json").read_text())["updates"] == 200
+    assert json.loads((run_dir / "args.json").read_text())["n_quantiles"] == 25
+    weights = torch.load(run_dir / "model.pt", weights_only=True)
+    hidden = torch.zeros(6)
+    for layer in ("quantile_net.0", "quantile_net.2"):
+        hidden = torch.relu(weights[f"{layer}.weight"] @ hidden + weights[f"{layer}.bias"])
+    quantiles = weights["quantile_net.4.weight"] @ hidden + weights["quantile_net.4.bias"]  # (25 * 3,)
+    assert shown[-1] == pytest.approx(quantiles.reshape(25, 3).mean(dim=0).numpy(), abs=1e-5)

@@ -13,6 +13,7 @@ flags' all the same. The number of steps always is the flag's, because contender
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,18 +58,34 @@ class Args(dqn.Args):
 
 def train(args: Args) -> Path:
     """Trains and evaluates one agent and returns its run folder. Raises dqn.BadInput, OSError, ..."""
-    stable_baselines3 = sb3.package(dqn)
+    return learn(args, sb3.package(dqn).DQN, RL_ZOO, (), lambda model: model.q_net, lambda q: q)
+
+
+def learn(
+    args: Args,
+    algorithm: type,
+    published: dict,
+    policy: tuple[str, ...],
+    network: Callable,
+    mean: Callable[..., torch.Tensor],
+) -> Path:
+    """What sb3_qrdqn.py does too, with another algorithm and other published hyperparameters.
+
+    policy: flags that are arguments of the policy, beside hidden_sizes. network: that of a model; mean: Q(s, ·), of
+    (1, num_actions), from what the network gives.
+    """
     if args.published:
-        if args.env_id in RL_ZOO:
-            args = replace(args, **DEFAULTS, **RL_ZOO[args.env_id], loss="huber")
+        if args.env_id in published:
+            args = replace(args, **DEFAULTS | published[args.env_id], loss="huber")
         else:
-            print(f"RL Zoo publishes no hyperparameters of DQN for {args.env_id}: the flags' count", file=sys.stderr)
+            name, flags = algorithm.__name__, "the flags' count"
+            print(f"RL Zoo publishes no hyperparameters of {name} for {args.env_id}: {flags}", file=sys.stderr)
     dqn.check(args)
     if args.evaluate or args.capture_video:
-        raise dqn.BadInput("sb3_dqn.py has neither --evaluate nor --capture-video")
+        raise dqn.BadInput("the programs of Stable-Baselines3 have neither --evaluate nor --capture-video")
     torch.set_num_threads(1)
     env = dqn.make_env(args)
-    model = stable_baselines3.DQN(
+    model = algorithm(
         "MlpPolicy",
         env,
         learning_rate=(lambda remaining: args.learning_rate * remaining) if args.anneal_lr else args.learning_rate,
@@ -84,7 +101,7 @@ def train(args: Args) -> Path:
         exploration_initial_eps=args.start_e,
         exploration_final_eps=args.end_e,
         max_grad_norm=args.max_grad_norm,
-        policy_kwargs={"net_arch": list(args.hidden_sizes)},
+        policy_kwargs={"net_arch": list(args.hidden_sizes)} | {name: getattr(args, name) for name in policy},
         seed=args.seed,
         device="cuda" if args.cuda else "cpu",
     )
@@ -92,7 +109,7 @@ def train(args: Args) -> Path:
     def q_values(obs: np.ndarray) -> np.ndarray:
         """Q(s, ·) of one observation, (obs_dim,) -> (num_actions,)."""
         with torch.inference_mode():
-            return model.q_net(torch.as_tensor(obs, device=model.device)[None])[0].cpu().numpy()
+            return mean(network(model)(torch.as_tensor(obs, device=model.device)[None]))[0].cpu().numpy()
 
     def note(content: dict) -> dict:
         unused = {"loss": args.loss != "huber", "compile": args.compile}
@@ -100,7 +117,7 @@ def train(args: Args) -> Path:
 
     def save(run_dir: Path) -> None:
         if args.save_model:
-            torch.save(model.q_net.state_dict(), run_dir / "model.pt")
+            torch.save(network(model).state_dict(), run_dir / "model.pt")
 
     def charts() -> dict[str, float]:
         return {"charts/epsilon": model.exploration_rate}
