@@ -10,13 +10,16 @@ Where a page has no such marks yet, the part comes to its end.
 import platform
 import re
 import subprocess
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmark.run_folder import ROOT, write_whole
 from benchmark.suite import as_arguments
+
+PROGRAMS = {"python": "Python", "torch": "PyTorch", "gymnasium": "Gymnasium", "numpy": "NumPy"}
+PROGRAMS |= {"stable_baselines3": "Stable-Baselines3"}
 
 
 def with_block(page: str, name: str, command: str, content: str) -> str:
@@ -53,9 +56,9 @@ def command_line(program: str, args, not_shown: Collection[str] = ()) -> str:
 
 
 def commit() -> str:
-    """The short hash of this repository's commit, with a plus if the scripts or the harness differ from it."""
-    git = ["git", "describe", "--always", "--dirty=+", "--exclude", "*"]
-    return subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip() or "unknown"
+    """The hash of this repository's commit, and -dirty if files differ from it; empty outside a repository."""
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
+    return subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
 def short_hash(commit: str) -> str:
@@ -72,8 +75,22 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def origin(stored: list[dict]) -> str:
+    """Commit, versions and machine of runs, as a page gives them, from what their args.json hold."""
+
+    def every(name: str, short: Callable[[str], str] = str) -> str:
+        return " and ".join(sorted({short(args[name]) for args in stored if args.get(name)}))
+
+    versions = [f"{program} {every(name)}" for name, program in PROGRAMS.items() if every(name)]
+    where = every("platform")
+    machine = [f"{every('cpu_count')} cores", where] if every("cpu_count") else []
+    if where == platform.platform():  # here
+        machine = [processor()]
+    return ", ".join([f"commit {every('commit', short_hash) or 'unknown'}", *versions, *machine])
+
+
 def here() -> str:
-    """Commit, versions and machine, as a page gives them."""
-    packages = {"torch": "PyTorch", "gymnasium": "Gymnasium", "numpy": "NumPy"}
-    versions = [f"{name} {version(package)}" for package, name in packages.items()]
-    return ", ".join([f"commit {commit()}", f"Python {platform.python_version()}", *versions, processor()])
+    """The same of this process."""
+    versions = {name: version(name) for name in ("torch", "gymnasium", "numpy")}
+    own = {"commit": commit(), "python": platform.python_version(), **versions, "platform": platform.platform()}
+    return origin([own])

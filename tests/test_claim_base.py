@@ -12,7 +12,7 @@ import torch
 from fakes import write_run
 
 from benchmark.claims import base, dqn, drqn
-from benchmark.pages import command_line
+from benchmark.pages import command_line, origin
 from benchmark.speed import peers
 
 HASH = "0123456789abcdef0123456789abcdef01234567"
@@ -187,11 +187,11 @@ def test_runs_with_seeds_of_their_own(pages, runs):
 
 def test_origin_names_all_that_differ():
     other = STORED | {"commit": "fedcba9876543210-dirty", "torch": "2.14.0", "stable_baselines3": "2.9.0"}
-    assert base.origin([STORED, other, STORED]) == (
+    assert origin([STORED, other, STORED]) == (
         "commit 0123456 and fedcba9+, Python 3.11.9, PyTorch 2.13.0 and 2.14.0, Gymnasium 1.4.0, NumPy 2.4.1, "
         "Stable-Baselines3 2.9.0, 2 cores, Linux-6.1-x86_64"
     )
-    assert base.origin([{"commit": "", "python": "3.12.0"}]) == "commit unknown, Python 3.12.0", "outside a repository"
+    assert origin([{"commit": "", "python": "3.12.0"}]) == "commit unknown, Python 3.12.0", "outside a repository"
 
 
 @pytest.mark.parametrize(

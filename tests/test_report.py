@@ -121,14 +121,14 @@ def test_the_summary_becomes_a_part_of_a_page(bench, tmp_path):
         assert text.startswith("# By hand\n\n<!-- suite: written by `python -m benchmark report suite --output ")
         assert text.count("<!-- end of suite -->") == 1
     assert "\n    python -m benchmark report suite --output docs/data/suite --page docs/page.md\n\n" in text
-    assert "30 runs: 30 done; commit abc, torch 2.13, 6 min of computing" in text, "30 times 12.5 s"
+    assert "30 runs: 30 done; commit abc, PyTorch 2.13, 6 min of computing" in text, "30 times 12.5 s"
     assert "★" in text and "- rainbow.py is better than dqn.py" in text and str(tmp_path) not in text
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert len(links) == 4 and all((page.parent / link).exists() for link in links)
     for path in (tmp_path / "runs").rglob("args.json"):
         path.write_text(path.read_text().replace('"abc"', '"0123456789-dirty"'))
     bench(*arguments[:-1], "docs/new.md")
-    assert "; commit 0123456+, torch" in (tmp_path / "docs" / "new.md").read_text(), "files differed from that commit"
+    assert "; commit 0123456+, PyTorch" in (tmp_path / "docs" / "new.md").read_text(), "files differed from that commit"
     assert (tmp_path / "docs" / "new.md").read_text().startswith("# suite\n\n<!-- suite: written by")
 
 

@@ -5,7 +5,6 @@ them a part of docs/results/SCRIPT.md. So no number of that part is older than t
 """
 
 import os
-import platform
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,14 +16,12 @@ import torch
 from tqdm import tqdm
 
 from benchmark.launch.local import run_seeds
-from benchmark.pages import command_line, here, markdown, processor, short_hash, write_block
+from benchmark.pages import command_line, here, markdown, origin, write_block
 from benchmark.report.statistics import write_table
 from benchmark.run_folder import DATA, read_object, read_scalars
 
 Runs = dict[int, tuple[Path, dict]]  # of one setting: {seed: (run folder, result.json)}
 NOT_SHOWN = {"workers", "runs_dir", "output"}  # flags that change no number; two of them are paths of a machine
-PROGRAMS = {"python": "Python", "torch": "PyTorch", "gymnasium": "Gymnasium", "numpy": "NumPy"}
-PROGRAMS |= {"stable_baselines3": "Stable-Baselines3"}
 
 
 @dataclass
@@ -78,20 +75,6 @@ def in_parallel(function: Callable, jobs: list[tuple], workers: int) -> dict[tup
     with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         results = pool.map(function, *zip(*jobs, strict=True))
         return dict(zip(jobs, tqdm(results, total=len(jobs), desc="seeds"), strict=True))
-
-
-def origin(stored: list[dict]) -> str:
-    """Commit, versions and machine of runs, from what their args.json hold; pages.here says it of this process."""
-
-    def every(name: str, short: Callable[[str], str] = str) -> str:
-        return " and ".join(sorted({short(args[name]) for args in stored if args.get(name)}))
-
-    versions = [f"{program} {every(name)}" for name, program in PROGRAMS.items() if every(name)]
-    where = every("platform")
-    machine = [f"{every('cpu_count')} cores", where] if every("cpu_count") else []
-    if where == platform.platform():  # here
-        machine = [processor()]
-    return ", ".join([f"commit {every('commit', short_hash) or 'unknown'}", *versions, *machine])
 
 
 class Findings:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from benchmark import pages
 from benchmark.launch.status import duration
-from benchmark.pages import short_hash
 from benchmark.report import figures
 from benchmark.report.analysis import Analysis
 from benchmark.report.parts import Picture, Section, Table, number, pivot, seeds_text
@@ -91,10 +91,8 @@ def references(analysis: Analysis) -> Section | None:
 def origin(analysis: Analysis) -> str:
     """Commit, versions, machine and hours of all runs together, in a line."""
     done = analysis.results.done
-    values = {name: values_of(done, name) for name in ORIGIN if name not in ("command", "platform", "gpu")}
-    values["commit"] = "; ".join(map(short_hash, values["commit"].split("; ")))
-    named = [f"{name} {value}" for name, value in values.items() if value]
-    return ", ".join([*named, f"{duration(sum(numbers(done, 'seconds')))} of computing"])
+    seconds = sum(numbers(done, "seconds"))
+    return f"{pages.origin([record.args for record in done])}, {duration(seconds)} of computing"
 
 
 def protocol(analysis: Analysis) -> Section:
