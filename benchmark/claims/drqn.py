@@ -1,4 +1,4 @@
-"""DRQN's claim: a learned memory reaches further than a stack of observations, and does as well where both reach.
+"""DRQN's claim: a learned memory reaches further than a stack of observations, and suffers less from blank ones.
 
     python -m benchmark.claims.drqn
     python -m benchmark.claims.drqn --tasks cue             # or others of the four, alone
