@@ -124,7 +124,7 @@ TRIED = [{"learning_rate": rate, "gamma": gamma} for rate in (1e-3, 3e-3, 1e-2) 
 TUNED = {
     "QT-Opt": {"learning_rate": 1e-3, "gamma": 0.9},
     "DQN, 5 x 5": {"learning_rate": 3e-3, "gamma": 0.9},
-    "DQN, 11 x 11": {"learning_rate": 3e-3, "gamma": 0.9},
+    "DQN, 11 x 11": {"learning_rate": 3e-3, "gamma": 0.8},
 }
 TUNING_SEEDS = range(1001, 1004)
 OTHERS_SETTINGS = {
