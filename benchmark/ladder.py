@@ -140,6 +140,7 @@ LADDER = (
         ),
         drops=("action_bins", "every_action"),
         most_lines=170,
+        reaches="two joints, a sparse reward: reaches 0.845 of its goals, DQN on a grid of 5 x 5 turns 0.712",
     ),
     Rung(
         "pqn.py",
