@@ -270,7 +270,8 @@ def expand(
                 common, of_scripts = by_script(suite.get("environments", {}).get(env_id, {}))
                 flags = everywhere | underscored(common) | special.get(path, {})
                 for scripts_named, theirs in of_scripts.items():
-                    flags |= underscored(theirs) if path.name in scripts_named.split() else {}
+                    if path.name in scripts_named.split():
+                        flags |= underscored(theirs)
                 flags |= given | own
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}

@@ -58,10 +58,10 @@ class Args(dqn.Args):
 
 def train(args: Args) -> Path:
     """Trains and evaluates one agent and returns its run folder. Raises dqn.BadInput, OSError, ..."""
-    return learn(args, sb3.package(dqn).DQN, RL_ZOO, (), lambda model: model.q_net, lambda q: q)
+    return train_with(args, sb3.package(dqn).DQN, RL_ZOO, (), lambda model: model.q_net, lambda q: q)
 
 
-def learn(
+def train_with(
     args: Args,
     algorithm: type,
     published: dict,

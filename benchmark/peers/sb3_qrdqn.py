@@ -45,7 +45,7 @@ def train(args: Args) -> Path:
     except ImportError as error:
         raise dqn.BadInput("sb3-contrib is missing: pip install sb3-contrib") from error
     # its network gives (1, n_quantiles, num_actions)
-    return sb3_dqn.learn(
+    return sb3_dqn.train_with(
         args, QRDQN, RL_ZOO, ("n_quantiles",), lambda model: model.quantile_net, lambda quantiles: quantiles.mean(dim=1)
     )
 
