@@ -1,8 +1,12 @@
 """What the benchmarks lean on: which runs count as done, what a failed run does, and what is timed."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +54,22 @@ def test_a_failed_seed_is_not_averaged_away(run_seeds, capsys):
     with pytest.raises(SystemExit, match="1 of 1 runs failed"):
         run_seeds({"does": "fail"}, [1])
     assert "these are the last words" in capsys.readouterr().err
+
+
+def test_a_study_that_is_ended_says_how_to_go_on(run_seeds, tmp_path, capsys):
+    """By SIGTERM while a run goes on; the same as Ctrl-C."""
+
+    def end():
+        while not list(tmp_path.rglob("args.json")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    killer = threading.Thread(target=end)
+    killer.start()
+    with pytest.raises(SystemExit) as ended:
+        run_seeds({"sleep": 60}, [1])
+    killer.join()
+    assert ended.value.code == 130 and "the same command goes on" in capsys.readouterr().err
 
 
 def test_a_script_that_fails_is_an_error(tmp_path):

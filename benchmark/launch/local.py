@@ -103,68 +103,95 @@ def why_it_ended(suite_dir: Path, run: Run, returncode: int, said: str) -> str:
     return failure(suite_dir, run)
 
 
+class Pool:
+    """Runs that wait and runs that go on, at most `workers` of these at the same time."""
+
+    def __init__(self, suite_dir: Path, runs: list[Run], workers: int):
+        self.suite_dir, self.runs, self.workers = suite_dir, runs, workers
+        done = {run.folder for run in runs if complete_folder(suite_dir / run.folder)}
+        self.pending = deque((0.0, run) for run in runs if run.folder not in done)  # (not before this time, run)
+        self.running: dict[subprocess.Popen, Run] = {}
+        self.unwritable = ""  # why nothing more can be written, once that is so
+        self.failed, self.left, self.drawn, self.told = 0, TimeLeft(suite_dir, runs), 0.0, time.monotonic()
+        self.bar = tqdm(
+            total=len(runs), initial=len(done), desc="runs", dynamic_ncols=True, disable=None, bar_format=BAR
+        )
+
+    def busy(self) -> bool:
+        return bool(self.running or (self.pending and not self.unwritable))
+
+    def later(self, run: Run) -> None:
+        """Puts back a run that another harness is busy with."""
+        self.pending.append((time.monotonic() + LOCKED_POLL, run))
+
+    def start_what_is_due(self, how: dict, track: bool) -> None:
+        for _ in range(len(self.pending)):
+            if len(self.running) == self.workers or self.unwritable:
+                return
+            due, run = self.pending.popleft()
+            if due > time.monotonic():
+                self.pending.append((due, run))
+            elif is_locked(self.suite_dir / run.folder):
+                self.later(run)
+            elif complete_folder(self.suite_dir / run.folder):  # by another harness, meanwhile
+                self.bar.update()
+            else:
+                try:
+                    self.running[start(prepare(self.suite_dir, run, how, track))] = run
+                except OSError as error:
+                    self.unwritable = f"{error.strerror}: {error.filename}"
+
+    def take_what_ended(self) -> None:
+        for process in [process for process in self.running if process.poll() is not None]:
+            run = self.running.pop(process)
+            _, said = process.communicate()
+            if process.returncode == LOCKED:
+                self.later(run)
+                continue
+            self.bar.update()
+            if process.returncode == CANNOT_WRITE:
+                self.unwritable = said.strip()
+            elif process.returncode == DONE:
+                self.left.add(run, seconds_of(self.suite_dir, run))
+            else:
+                self.failed += 1
+                try:
+                    self.bar.write(why_it_ended(self.suite_dir, run, process.returncode, said), file=sys.stderr)
+                except OSError as error:
+                    self.unwritable = f"{error.strerror}: {error.filename}"
+
+    def say_how_far(self) -> None:
+        """Once a second on a terminal; into a file a line a minute."""
+        now = time.monotonic()
+        if now <= self.drawn + 1:
+            return
+        self.drawn = now
+        rest = [run for _, run in self.pending] + list(self.running.values())
+        said = f"{len(self.running)} running, {self.failed} failed, left: {self.left.text(rest, self.workers)}"
+        self.bar.set_postfix_str(said)
+        if self.bar.disable and now > self.told + 60:
+            self.told = now
+            print(f"{len(self.runs) - len(rest)} of {len(self.runs)} runs, {said}", file=sys.stderr, flush=True)
+
+
 def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: bool) -> None:
     """Runs what is not complete; what fails is left as failed.
 
     A run that another harness is busy with is left to it, and taken over if it does not complete it. Raises
     KeyboardInterrupt after the children have ended, BadInput if the disk is full.
     """
-    done = {run.folder for run in runs if complete_folder(suite_dir / run.folder)}
-    pending = deque((0.0, run) for run in runs if run.folder not in done)  # (not before this time, run)
-    running: dict[subprocess.Popen, Run] = {}
-    left = TimeLeft(suite_dir, runs)
-    failed, unwritable, drawn, told = 0, "", 0.0, time.monotonic()
-    bar = tqdm(total=len(runs), initial=len(done), desc="runs", dynamic_ncols=True, disable=None, bar_format=BAR)
-    with bar, interruptible():
+    pool = Pool(suite_dir, runs, workers)
+    with pool.bar, interruptible():
         try:
-            while running or (pending and not unwritable):
-                for _ in range(len(pending)):
-                    if len(running) == workers or unwritable:
-                        break
-                    due, run = pending.popleft()
-                    if due > time.monotonic():
-                        pending.append((due, run))
-                        continue
-                    if is_locked(suite_dir / run.folder):
-                        pending.append((time.monotonic() + LOCKED_POLL, run))
-                        continue
-                    if complete_folder(suite_dir / run.folder):  # by another harness, meanwhile
-                        bar.update()
-                        continue
-                    try:
-                        running[start(prepare(suite_dir, run, how, track))] = run
-                    except OSError as error:
-                        unwritable = f"{error.strerror}: {error.filename}"
+            while pool.busy():
+                pool.start_what_is_due(how, track)
                 time.sleep(POLL)
-                for process in [process for process in running if process.poll() is not None]:
-                    run = running.pop(process)
-                    _, said = process.communicate()
-                    if process.returncode == LOCKED:
-                        pending.append((time.monotonic() + LOCKED_POLL, run))
-                        continue
-                    bar.update()
-                    if process.returncode == CANNOT_WRITE:
-                        unwritable = said.strip()
-                    elif process.returncode == DONE:
-                        left.add(run, seconds_of(suite_dir, run))
-                    else:
-                        failed += 1
-                        try:
-                            bar.write(why_it_ended(suite_dir, run, process.returncode, said), file=sys.stderr)
-                        except OSError as error:
-                            unwritable = f"{error.strerror}: {error.filename}"
-                if time.monotonic() > drawn + 1:
-                    drawn = time.monotonic()
-                    rest = [run for _, run in pending] + list(running.values())
-                    said = f"{len(running)} running, {failed} failed, left: {left.text(rest, workers)}"
-                    bar.set_postfix_str(said)
-                    if bar.disable and drawn > told + 60:  # into a file: a line a minute
-                        told = drawn
-                        print(f"{len(runs) - len(rest)} of {len(runs)} runs, {said}", file=sys.stderr, flush=True)
+                pool.take_what_ended()
+                pool.say_how_far()
         finally:
-            stop(list(running))
-    if unwritable:
-        raise BadInput(f"cannot write what the runs need ({unwritable}); the same command goes on from here")
+            stop(list(pool.running))
+    if pool.unwritable:
+        raise BadInput(f"cannot write what the runs need ({pool.unwritable}); the same command goes on from here")
 
 
 def run_seeds(
@@ -172,7 +199,8 @@ def run_seeds(
 ) -> dict[str, dict[int, tuple[Path, dict]]]:
     """Runs every (script, flags) of `settings` with every seed, and returns {name: {seed: (folder, result.json)}}.
 
-    What is complete already is not run again. If a run fails, exits with a sentence once the others have ended.
+    What is complete already is not run again. If a run fails, exits with a sentence once the others have ended; on
+    Ctrl-C or SIGTERM too, with 130.
     """
     runs = {}
     for seed in seeds:
@@ -185,6 +213,9 @@ def run_seeds(
         run_local(suite_dir, list(runs.values()), how, workers, track=False)
     except BadInput as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     found = {key: complete_folder(suite_dir / run.folder) for key, run in runs.items()}
     if failed := [key for key, folder in found.items() if not folder]:
         sys.exit(f"error: {len(failed)} of {len(runs)} runs failed; the same command runs them again")
