@@ -322,7 +322,7 @@ def reach(found: base.Findings) -> None:
 
 
 def others(found: base.Findings) -> None:
-    """Whether it learns on other tasks."""
+    """Does the return grow on other tasks?"""
     settings = {name: ("qt_opt.py", {"env_id": name} | flags) for name, flags in OTHERS_SETTINGS.items()}
     for name, package in (("LunarLanderContinuous-v3", "Box2D"), ("InvertedDoublePendulum-v5", "mujoco")):
         if not importlib.util.find_spec(package):
@@ -334,8 +334,8 @@ def others(found: base.Findings) -> None:
     for axes, (name, (steps, returns, _)) in zip(panels[0], learned.items(), strict=True):
         draw_curves(axes, {"QT-Opt": learned[name]}, name)
         first, final = returns[:, 0], returns[:, -1]
-        learns = "it learns" if mean_and_interval(final - first)[1] > 0 else "no evidence that it learns"
-        gained = f"{said(final - first, 1)} since step {steps[0]:,}: {learns}"
+        grew = "it grows" if mean_and_interval(final - first)[1] > 0 else "no evidence that it grows"
+        gained = f"{said(final - first, 1)} since step {steps[0]:,}: {grew}"
         lines.append([name, f"{steps[-1]:,}", said(final, 1), f"{final.max():.1f}", gained])
         for seed, own in zip(found.seeds, returns, strict=True):
             rows.append({"env_id": name, "seed": seed, "first": round(own[0], 1), "final": round(own[-1], 1)})
