@@ -20,8 +20,8 @@ The error is 1 - Q(a*), over 100 such Qs a seed. Elites are a tenth of the sampl
 hyperparameters, and Stable-Baselines3's SAC and TD3 with those that their maintainers publish for 20,000 steps. These
 are read at 6,000 steps, at their end, and at the seconds in which qt_opt.py makes its 6,000 steps; so is dqn.py with
 40,000 steps. Seconds are those of training, without evaluations; they are fair if nothing else runs (--workers 1). As
-published, TD3 begins to learn at step 10,000 only, so it also runs for 6,000 with the 500 of qt_opt.py. Claimed: a mean
-of at least -170, and at least 17 of 20 seeds at -200 or more.
+published, TD3 begins to learn at step 10,000 only, so it also runs for 6,000 steps of which it learns from step 500
+on, as qt_opt.py does. Claimed: a mean of at least -170, and at least 17 of 20 seeds at -200 or more.
 
 **drift**: the same with another loss, batch or lag, one at a time: which of them makes seeds fail?
 

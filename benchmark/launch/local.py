@@ -112,7 +112,8 @@ class Pool:
         self.pending = deque((0.0, run) for run in runs if run.folder not in done)  # (not before this time, run)
         self.running: dict[subprocess.Popen, Run] = {}
         self.unwritable = ""  # why nothing more can be written, once that is so
-        self.failed, self.left, self.drawn, self.told = 0, TimeLeft(suite_dir, runs), 0.0, time.monotonic()
+        self.failed, self.left = 0, TimeLeft(suite_dir, runs)
+        self.drawn, self.told = 0.0, time.monotonic()  # when it last said how far it is: to a terminal, into a file
         self.bar = tqdm(
             total=len(runs), initial=len(done), desc="runs", dynamic_ncols=True, disable=None, bar_format=BAR
         )
