@@ -427,6 +427,64 @@ def test_a_run_that_is_in_two_sources_counts_once(bench, tmp_path):
     assert code == 0 and "at 5 seeds" in out, "a copy adds no seeds"
 
 
+def test_a_report_can_be_made_from_what_another_one_left(bench, tmp_path):
+    """A study in two sittings: seeds 1 to 3 are reported; then 4 to 6, together with what the first report left."""
+    env_ids = {"CartPole-v1": (20.0, 500.0)}
+    for first in (1, 4):
+        suite = {"arguments": {"gamma": 0.9}, "first_seed": first, "sweeps": {"gamma": [0.5]}}
+        write_suite(tmp_path / f"from-{first}", {"a.py": 0.9}, env_ids, 3, suite=suite)
+        (tmp_path / f"from-{first}" / "runs" / "suite").rename(tmp_path / f"from-{first}" / "study")
+    once = tmp_path / "once"
+    assert bench("report", "from-1/study", "from-4/study", "--output", str(once))[0] == 0
+    parts = tmp_path / "docs" / "study"
+    assert bench("report", "from-1/study", "--output", str(parts))[0] == 0
+    shutil.rmtree(tmp_path / "from-1")
+    code, out, _ = bench("report", "docs/study", "from-4/study", "--output", str(parts))
+    assert code == 0 and "a.py --gamma=0.5" in out
+    for name in ("finals.csv", "curves.csv", "arguments.json", "report.md"):
+        assert (parts / name).read_bytes() == (once / name).read_bytes(), name
+    assert len(rows(parts / "finals.csv")) == 12 and "# study" in (parts / "report.md").read_text()
+    assert (parts / "figures" / "cost.svg").exists() and (parts / "figures" / "sweeps.svg").exists()
+    code, _, _ = bench("report", "docs/study", "--output", str(tmp_path / "again"))
+    assert code == 0 and (tmp_path / "again" / "finals.csv").read_bytes() == (once / "finals.csv").read_bytes()
+    kept = json.loads((once / "arguments.json").read_text())["contenders"]
+    assert [(own["script"], own["args"]["gamma"], own["seeds"]) for own in kept] == [
+        ("a.py", 0.9, [1, 2, 3, 4, 5, 6]),
+        ("a.py --gamma=0.5", 0.5, [1, 2, 3, 4, 5, 6]),
+    ]
+    assert {own["code"] for own in kept} == {read(tmp_path / "from-4" / "study").records[0].code}
+
+
+def test_of_a_stored_run_everything_that_a_report_shows_is_kept(tmp_path):
+    """A failed run with its reason, a resumed one without a clock; a missing one is left to other sources."""
+    states = {1: "done", 2: "failed", 3: "missing"}
+    records = [Record("a.py", "CartPole-v1", seed, state, tmp_path / str(seed)) for seed, state in states.items()]
+    records[0].result = {"eval/episodic_return": 0.1 + 0.2, "best_return": 7, "seconds": 3.5, "returns": [1.5, 2]}
+    values = np.array([0.1, 16777217.0, 1 / 3], np.float32)
+    records[0].curves = {"eval/episodic_return": (np.array([10, 20, 30]), values)}
+    records[0].args = {"gamma": 0.9, "runs_dir": "somewhere/else", "seed": 1, "command": ["a.py"], "commit": "abc"}
+    records[0].problem, records[1].problem = "odd, but complete", "killed:\nout of memory"
+    records[0].code = records[1].code = "SHA-256 0123"
+    write_report(Results("study", records), tmp_path / "study")
+    done, failed = read(tmp_path / "study").records
+    assert (done.label, done.env_id, done.seed, done.state) == ("a.py", "CartPole-v1", 1, "done")
+    assert done.result == records[0].result and done.args == {"gamma": 0.9, "commit": "abc"}
+    (steps, kept), *others = done.curves.values()
+    assert steps.tolist() == [10, 20, 30] and kept.tobytes() == values.tobytes() and not others
+    assert done.clock is None and done.problem == "odd, but complete" and done.code == "SHA-256 0123"
+    assert (failed.seed, failed.state, failed.problem) == (2, "failed", "killed:\nout of memory")
+
+
+def test_a_report_of_another_version_is_refused_in_a_sentence(bench, tmp_path):
+    write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 1)
+    bench("report", "suite")
+    for text in (None, "{}", '{"contenders": [], "sweeps": {}}', "no JSON"):
+        path = tmp_path / "report" / "arguments.json"
+        path.unlink(missing_ok=True) if text is None else path.write_text(text)
+        code, _, error = bench("report", "report", "--output", str(tmp_path / "other"))
+        assert code == 2 and "report holds no report of this version" in error and "Traceback" not in error
+
+
 def test_contenders_of_the_same_name_from_two_suites_are_one_only_if_they_are_alike(bench, tmp_path):
     """Other arguments, or another text of the script, make another contender; other seeds do not."""
     env_ids = {"CartPole-v1": (20.0, 500.0)}

@@ -96,8 +96,8 @@ class Analysis:
         (steps, _), *_ = Counter(tuple(record.curves[name][0]) for record in own).most_common(1)
         same = [record for record in own if tuple(record.curves[name][0]) == steps]
         for record in own if name == RETURN else ():
-            if record not in same:
-                left_out = "its curve ends early or has other steps than the others, and is left out of curves"
+            left_out = "its curve ends early or has other steps than the others, and is left out of curves"
+            if record not in same and left_out not in record.problem:
                 record.problem = "; ".join(filter(None, [record.problem, left_out]))
         return same, np.array(steps), np.stack([record.curves[name][1] for record in same])
 

@@ -1,5 +1,6 @@
-"""Reads what runs have left, of a suite or of any folders, complete or not."""
+"""Reads what runs have left, of a suite or of any folders, complete or not, or what a report has left of them."""
 
+import csv
 import json
 import tomllib
 from collections.abc import Collection
@@ -29,6 +30,7 @@ ORIGIN = ("command", "commit", "python", "torch", "gymnasium", "numpy", "stable_
 ORIGIN += ("cpu_count", "gpu")
 NOT_COMPARED = {*ORIGIN, "exp_name", "seed", "env_id", "runs_dir", "track", "wandb_project_name", "wandb_entity"}
 NOT_COMPARED |= {"wandb_mode", "evaluate", "capture_video", "save_model", "no_counterpart"}
+KEPT = ("best_return", "global_step", "updates", "seconds", "sps")  # of result.json, beside the final returns
 
 
 @dataclass(eq=False)
@@ -161,11 +163,13 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
 
 
 def read(source: Path) -> Results:
-    """The runs of a suite's folder, or of any folder, with the suites below it. Raises BadInput if there are none."""
+    """The runs of a suite's folder, of a report, or of any folder with the suites below it. BadInput without any."""
     if not source.is_dir():
         raise BadInput(f"there is no folder {source}")
     if (source / "plan.json").is_file():
         return read_suite_dir(source)
+    if (source / "finals.csv").is_file():
+        return read_report(source)
     parts = {path.parent: read_suite_dir(path.parent) for path in sorted(source.rglob("plan.json"))}
     others = read_folders(source, list(parts))
     if others.records:
@@ -173,6 +177,63 @@ def read(source: Path) -> Results:
     if not parts:
         raise BadInput(f"there are no runs in {source}")
     return together(parts)
+
+
+def kept(args: dict) -> dict:
+    """What a report keeps of args.json: what is compared, and where the run was made; no paths, nothing of W&B."""
+    return {name: value for name, value in args.items() if name not in NOT_COMPARED or name in ORIGIN[1:]}
+
+
+def number_of(text: str) -> float | int | None:
+    """A number of a CSV file; None where it has none."""
+    return None if text == "" else int(text) if text.isdecimal() else float(text)
+
+
+def read_report(folder: Path) -> Results:
+    """The runs of which a report was written into this folder, as write.write_tables left them. Raises BadInput.
+
+    What was missing there is left out: another source may have it.
+    """
+    try:
+        about = json.loads((folder / "arguments.json").read_text())
+        contenders = {(own["script"], own["env_id"], seed): own for own in about["contenders"] for seed in own["seeds"]}
+        curves = {}
+        for row in read_table(folder / "curves.csv"):
+            curves.setdefault((row["script"], row["env_id"], int(row["seed"])), []).append(row)
+        records = []
+        for i, row in enumerate(read_table(folder / "finals.csv")):
+            if row["state"] not in ("done", "failed"):
+                continue
+            key = row["script"], row["env_id"], int(row["seed"])
+            record = Record(*key, row["state"], folder / f"finals.csv:{i}", problem=row["problem"])
+            record.code, record.varied, record.args = (contenders[key][name] for name in ("code", "varied", "args"))
+            if record.state == "done":
+                from_table(record, row, curves.get(key, []))
+            records.append(record)
+        return Results(folder.name, records, dict(about["sweeps"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{folder} holds no report of this version: {error!r}") from error
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def from_table(record: Record, row: dict[str, str], points: list[dict[str, str]]) -> None:
+    """Fills the record of a complete run with its row of finals.csv and its rows of curves.csv."""
+    numbers = {name: value for name in KEPT if (value := number_of(row[name])) is not None}
+    record.result = {RETURN: float(row["final_return"]), **numbers, "returns": json.loads(row["returns"])}
+    for name in CURVES:
+        column = name.removeprefix("eval/")
+        if own := [(int(point["step"]), float(point[column])) for point in points if point[column]]:
+            steps, values = zip(*own, strict=True)
+            record.curves[name] = np.array(steps), np.array(values, np.float32)
+    if points and all(point["seconds"] for point in points):
+        record.clock = np.array([float(point["seconds"]) for point in points])
 
 
 def base_of(label: str) -> str:
@@ -209,7 +270,8 @@ def together(parts: dict[Path, Results]) -> Results:
         if key not in once or (record.state == "done" and once[key].state != "done"):
             once[key] = record
     sweeps = {name: values for results in parts.values() for name, values in results.sweeps.items()}
-    return Results(" and ".join(names.values()), list(once.values()), sweeps)
+    same = {} if differing else dict.fromkeys(part.resolve().name for part in parts)  # one study, in several places
+    return Results(" and ".join(same or names.values()), list(once.values()), sweeps)
 
 
 def distinct_names(folders: list[Path]) -> dict[Path, str]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import os
 import re
 import time
@@ -16,8 +15,8 @@ import numpy as np
 from benchmark.launch.status import STATES
 from benchmark.pages import write_block
 from benchmark.report import appendix, figures, sections
-from benchmark.report.analysis import Q_PREDICTED, Q_REALISED, Analysis
-from benchmark.report.records import Results
+from benchmark.report.analysis import Analysis
+from benchmark.report.records import CURVES, KEPT, Record, Results, kept
 from benchmark.report.statistics import area, steps_to, write_table
 from benchmark.run_folder import RETURN
 
@@ -48,13 +47,20 @@ class Page:
     command: str  # that writes it
 
 
-def write_csv(analysis: Analysis, folder: Path) -> None:
-    """finals.csv: a row a run, complete or not, with its last episodes' returns; curves.csv: a row an evaluation."""
-    finals, curves = [], []
+def write_tables(analysis: Analysis, folder: Path) -> None:
+    """What the report was made of, so that another report can take it in (records.read_report).
+
+    finals.csv: a row a run, complete or not, with its last episodes' returns. curves.csv: a row an evaluation; seconds
+    since the run's start, if it ran in one go. arguments.json: code, arguments and origin of every contender.
+    """
+    finals, curves, contenders = [], [], {}
     for record in analysis.results.records:
-        row = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "state": record.state}
+        which = {"script": record.label, "env_id": record.env_id}
+        own = which | {"code": record.code, "varied": record.varied, "args": kept(record.args)}
+        contenders.setdefault(json.dumps(own, sort_keys=True), []).append(record.seed)
+        row = which | {"seed": record.seed, "state": record.state}
         if record.state != "done":
-            finals.append(row)
+            finals.append(row | {"problem": record.problem})
             continue
         row["final_return"] = record.final
         known = analysis.references.get(record.env_id, {})
@@ -65,21 +71,31 @@ def write_csv(analysis: Analysis, folder: Path) -> None:
             row["area"] = float(area(steps, values[None])[0])
             if "threshold" in known:
                 row["steps_to_threshold"] = float(steps_to(steps, values[None], known["threshold"])[0])
-            others = {name: dict(zip(*record.curves[name], strict=True)) for name in record.curves}
-            for step, value in zip(steps, values, strict=True):
-                point = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "step": int(step)}
-                point |= {"episodic_return": float(value)}
-                for name in (Q_PREDICTED, Q_REALISED):
-                    point[name.removeprefix("eval/")] = float(others.get(name, {}).get(step, math.nan))
-                curves.append(point)
-        kept = ("best_return", "global_step", "updates", "seconds", "sps")
-        row |= {name: record.result.get(name, "") for name in kept}
-        finals.append(row | {"returns": json.dumps(record.result.get("returns", []))})
+            curves += points(record)
+        row |= {name: record.result.get(name, "") for name in KEPT}
+        finals.append(row | {"returns": json.dumps(record.result.get("returns", [])), "problem": record.problem})
     whole = next((row for row in finals if row["state"] == "done"), {})
     finals = [dict.fromkeys(whole, "") | row for row in finals]
     for rows, name in ((finals, "finals.csv"), (curves, "curves.csv")):
         if rows:
             write_table(rows, folder / name)
+    lines = [json.dumps(json.loads(own) | {"seeds": seeds}) for own, seeds in contenders.items()]
+    sweeps = json.dumps(analysis.results.sweeps)
+    (folder / "arguments.json").write_text(f'{{"sweeps": {sweeps}, "contenders": [\n' + ",\n".join(lines) + "\n]}\n")
+
+
+def points(record: Record) -> list[dict]:
+    """A row of curves.csv for every evaluation of a run."""
+    steps, _ = record.curves[RETURN]
+    clock = [""] * len(steps) if record.clock is None else [round(float(at), 3) for at in record.clock]
+    by_name = {name: dict(zip(*record.curves.get(name, ((), ())), strict=True)) for name in CURVES}
+    rows = []
+    for step, seconds in zip(steps, clock, strict=True):
+        row = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "step": int(step)}
+        for name, own in by_name.items():
+            row[name.removeprefix("eval/")] = own.get(step, "")  # a float32, written with as few digits as it needs
+        rows.append(row | {"seconds": seconds})
+    return rows
 
 
 def markdown(text: str) -> str:
@@ -117,7 +133,7 @@ def write_report(
             (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
     pictures = [section.picture for section in written if section.picture]
     images = {picture.name: figures.save(picture.figure, folder / "figures", picture.name) for picture in pictures}
-    write_csv(analysis, folder)
+    write_tables(analysis, folder)
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     templates = jinja2.Environment(
