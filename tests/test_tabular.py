@@ -5,7 +5,7 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import scalars, train
+from conftest import Spaces, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
 import tabular_q
@@ -122,6 +122,15 @@ def test_exact_q_of_a_chain(solve):
     assert solve(CHAIN, 0.5) == pytest.approx(np.array([[0.5, 0.25], [1.0, 0.25]]))
 
 
+def test_q_of_a_loop_is_as_near_as_promised():
+    """A state that leads to itself with reward 1: Q* = 1 / (1 - 0.99) = 100, and 1e-10 is asked for.
+
+    A change of d in the last round leaves an error of 0.99 d / (1 - 0.99), so that d = 1e-10 would leave 1e-8.
+    """
+    loop = tabular_q.Model(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones(1))
+    assert tabular_q.value_iteration(loop, 0.99)[0, 0] == pytest.approx(100, abs=1.1e-10, rel=0)
+
+
 def test_value_of_a_policy():
     assert tabular_q.policy_value(CHAIN, np.array([0, 0]), 0.5).tolist() == [0.5, 1]
     assert tabular_q.policy_value(CHAIN, np.array([0, 1]), 0.5).tolist() == [0, 0], "it never gets there"
@@ -156,6 +165,21 @@ def test_model_of_an_environment():
     assert model.transition[0, 0].tolist() == [1] + [0] * 15
     assert model.reward[14, 2] == 1 and model.transition[14, 2].sum() == 0
     assert model.start.tolist() == [1] + [0] * 15
+
+
+def test_environments_that_show_only_a_part_of_a_model_have_none():
+    """P alone, a start alone, or P of other states than those that a wrapper shows."""
+    whole = {"P": {0: {0: [(1.0, 0, 1.0, True)]}}, "initial_state_distrib": [1.0]}
+    for names, states, known in (
+        (("P", "initial_state_distrib"), 1, True),
+        (("P", "initial_state_distrib"), 2, False),
+        (("P",), 1, False),
+        (("initial_state_distrib",), 1, False),
+    ):
+        env = Spaces(Discrete(states), Discrete(1))
+        for name in names:
+            setattr(env, name, whole[name])
+        assert (tabular_q.read_model(env) is not None) == known, (names, states)
 
 
 def test_environments_without_a_model():
