@@ -1,6 +1,7 @@
 """tabular_q.py: its targets by hand, its exact solutions against the known ones, and whole runs."""
 
 import json
+from collections import Counter
 
 import gymnasium as gym
 import numpy as np
@@ -51,14 +52,52 @@ def test_step_size_falls_with_visits():
     assert tabular_q.step_size(0.8, 0.5, 16) == 0.8 / 4
 
 
-def test_with_one_over_n_a_value_is_the_mean_of_its_targets(args, register):
-    """One state, one action, 4 steps of reward 1 and then the end: 1,000 episodes, of which only the last step is sure.
+class OneState(gym.Wrapper):
+    """Counter without what tells states apart: observation 0, rewards 1, 2, 3, 4, 5, or those that `pays` has."""
 
-    With γ = 0 every target is 1, and so is Q after the first of them, with α = 1.
-    """
-    env_id = register(Discrete(1), Discrete(1))
-    run_dir = train(args(env_id=env_id, gamma=0.0, learning_rate_decay=1.0))
-    assert np.load(run_dir / "q.npy").tolist() == [[1.0]]
+    observation_space = Discrete(2)  # of which the second one never comes
+
+    def __init__(self, pays=None):
+        super().__init__(gym.make("Counter-v0", max_episode_steps=100))
+        self.pays, self.actions = pays, []
+
+    def reset(self, **kwargs):
+        super().reset(**kwargs)
+        return 0, {}
+
+    def step(self, action):
+        self.actions.append(action)
+        _, reward, terminated, truncated, info = super().step(action)
+        return 0, reward if self.pays is None else self.pays[action], terminated, truncated, info
+
+
+def test_with_one_over_n_a_value_is_the_mean_of_its_targets(args, monkeypatch):
+    """With γ = 0 the targets are 1, 2, 3, 4, 5 again and again, and 3 is their mean; the last one is 5."""
+    monkeypatch.setattr(tabular_q, "make_env", lambda *_: OneState())
+    run_dir = train(args(gamma=0.0, learning_rate_decay=1.0, start_e=0.0, end_e=0.0))
+    assert np.load(run_dir / "q.npy") == pytest.approx(np.array([[3.0, 0.0], [0.0, 0.0]])), "what never comes stays 0"
+
+
+def test_the_table_is_on_disk_before_it_is_evaluated(args, monkeypatch):
+    """However the run ends after that."""
+    found, evaluate = [], tabular_q.evaluate
+
+    def look(args, q_values, *rest):
+        (path,) = args.runs_dir.glob("*/q.npy")
+        found.append(np.load(path)[0].tolist() == q_values(0).tolist() != [0.0, 0.0])
+        return evaluate(args, q_values, *rest)
+
+    monkeypatch.setattr(tabular_q, "make_env", lambda *_: OneState())
+    monkeypatch.setattr(tabular_q, "evaluate", look)
+    train(args())
+    assert found == [True, True]
+
+
+def test_exploration_begins_with_the_first_step_and_is_logged(args):
+    """From 1 to 0.2 in 1,600 steps: before step 1,000 999 of them are over; at step 2,000 all."""
+    run_dir = train(args(end_e=0.2, exploration_fraction=0.8))
+    (_, first), (_, last) = scalars(run_dir)["charts/epsilon"]
+    assert first == pytest.approx(1 - 0.8 * 999 / 1600, rel=1e-6) and last == pytest.approx(0.2, rel=1e-6)
 
 
 def test_truncation_bootstraps_and_termination_does_not(args, monkeypatch):
@@ -105,6 +144,32 @@ def test_double_uses_two_tables(args, monkeypatch):
     pairs.clear()
     train(args())
     assert all(pairs)
+
+
+@pytest.mark.parametrize(("double", "tables"), [(False, 1), (True, 2)])
+def test_two_tables_learn_in_turns_by_a_coin(args, monkeypatch, double, tables):
+    """Of 2,000 steps half belong to each; 900 is 4.5 standard deviations away."""
+    learning, td_target = [], tabular_q.td_target
+
+    def record(next_q, *rest):
+        learning.append(id(next_q))
+        return td_target(next_q, *rest)
+
+    monkeypatch.setattr(tabular_q, "td_target", record)
+    monkeypatch.setattr(tabular_q, "make_env", lambda *_: OneState())
+    train(args(double=double))
+    counts = Counter(learning)
+    assert len(counts) == tables and min(counts.values()) > 900
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_two_tables_act_by_their_sum(args, monkeypatch, seed):
+    """Action 0 costs 1 and is tried first; whichever table has learned that, it is not done again."""
+    env = OneState(pays=[-1.0, 0.0])
+    monkeypatch.setattr(tabular_q, "make_env", lambda *_: env)
+    flags = {"double": True, "start_e": 0.0, "end_e": 0.0, "gamma": 0.0, "seed": seed, "eval_frequency": 20}
+    train(args(total_timesteps=20, eval_episodes=1, **flags))
+    assert env.actions[:20] == [0] + [1] * 19
 
 
 # Exact solutions
