@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -296,6 +297,44 @@ def test_metrics(args):
     assert set(logged) == {*expected.split(), "eval/optimal_return"}
     assert [step for step, _ in logged["charts/q_error"]] == [1_000, 2_000]
     assert logged["eval/optimal_return"][0][1] == pytest.approx(0.7402, abs=5e-5)
+
+
+def test_speed_is_steps_by_seconds(args, monkeypatch):
+    """By a clock that an update moves on by half a second: 2 steps a second, 1,000 seconds in all."""
+    clock, step_size = [1e9], tabular_q.step_size
+
+    def slow(*rest):
+        clock[0] += 0.5
+        return step_size(*rest)
+
+    monkeypatch.setattr(tabular_q, "step_size", slow)
+    monkeypatch.setattr(tabular_q, "time", SimpleNamespace(time=lambda: clock[0], time_ns=lambda: int(clock[0])))
+    run_dir = train(args())
+    assert scalars(run_dir)["charts/SPS"] == [(1_000, 2.0), (2_000, 2.0)]
+    assert (result(run_dir)["seconds"], result(run_dir)["sps"]) == (1_000.0, 2.0)
+
+
+def test_the_first_of_the_best_evaluations_is_the_best_one(args, monkeypatch):
+    returns = iter([3.0, 7.0, 7.0, 5.0])
+    played = dict.fromkeys(["eval/episodic_return_std", "eval/q_predicted", "eval/q_realised"], 0.0)
+    monkeypatch.setattr(tabular_q, "evaluate", lambda *_: ([0.0], {"eval/episodic_return": next(returns)} | played))
+    found = result(train(args(eval_frequency=500)))
+    assert (found["best_return"], found["best_step"], found["eval/episodic_return"]) == (7.0, 1_000, 5.0)
+
+
+def test_what_is_drawn_and_said_of_a_model(args, monkeypatch, capsys):
+    """CliffWalking, where the ten cells of the cliff are no states: heat maps of Q and Q* over the other states."""
+    drawn = []
+    monkeypatch.setattr(tabular_q, "draw", lambda env, *rest: drawn.extend(rest))
+    run_dir = tabular_q.train(args(env_id="CliffWalking-v1"))
+    q, exact_q, states, path = drawn
+    model = tabular_q.read_model(gym.make("CliffWalking-v1"))
+    assert np.array_equal(q, np.load(run_dir / "q.npy")) and path == run_dir / "q.png"
+    assert np.array_equal(exact_q, tabular_q.value_iteration(model, 0.99))
+    assert np.array_equal(states, tabular_q.reachable(model)) and not states.all()
+    found = result(run_dir)
+    line = f"exactly {found['eval/exact_return']:.4f} of -13.0000, max |Q - Q*| {found['charts/q_error']:.4f}"
+    assert line in capsys.readouterr().out
 
 
 def test_means_of_episodes_are_logged_every_1000_steps(args):
