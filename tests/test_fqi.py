@@ -362,6 +362,25 @@ def test_predicted_and_realised_value(args):
     assert metrics["eval/q_realised"] == pytest.approx((5 + 6.5 + 6.25 + 5.125 + 3.5625) / 5)
 
 
+def test_a_truncated_episode_would_have_gone_on(args):
+    """In one environment Counter's second episode is truncated. With max Q = 8 at its end it realises 5 + 8/2 = 9,
+    8.5, 7.25, 5.625 and 3.8125 from there, of which the last three count: the first half of its five states, rounded
+    up. Of four states, with max Q = 4 at the end, it is two: rewards 4 to 1 realise 6, 6, 5 and 3.5."""
+    flags = {"env_id": "Counter-v0", "gamma": 0.5, "num_eval_envs": 1}
+
+    def q_values(obs):
+        best = np.where(obs[:, 0] % 1000 == 5, 8.0, obs[:, 0])
+        return np.stack([best - 1, best], axis=1)
+
+    returns, metrics = fqi.evaluate(args(**flags, eval_episodes=2), q_values, seed=0)
+    assert returns == [15.0, 15.0]
+    assert metrics["eval/q_predicted"] == pytest.approx((0 + 1 + 2 + 3 + 4 + 1000 + 1001 + 1002) / 8)
+    realised = [5, 6.5, 6.25, 5.125, 3.5625, 7.25, 5.625, 3.8125]
+    assert metrics["eval/q_realised"] == pytest.approx(sum(realised) / 8)
+    _, metrics = fqi.evaluate(args(**flags, eval_episodes=1, max_episode_steps=4), q_values, seed=0)
+    assert metrics["eval/q_predicted"] == (0 + 1) / 2 and metrics["eval/q_realised"] == (3.5 + 5) / 2
+
+
 def test_other_spaces(args, register):
     for env_id in ("FrozenLake-v1", "Pendulum-v1", register(Box(-1, 1, (2, 3)), Discrete(3, start=5))):
         assert result(train(args(env_id=env_id, regressor="decision_tree", action_bins=3)))["updates"] == 4
