@@ -318,6 +318,45 @@ def test_best_is_chosen_on_other_episodes_than_it_is_reported_on(args, monkeypat
     assert len(set(seeds[:3])) == 1 and len(set(seeds[3:])) == 1 and abs(seeds[3] - seeds[0]) >= 1_000
 
 
+def test_episodes_of_evaluations_are_those_of_the_runs_seed(args, monkeypatch):
+    """A thousand numbers for each --seed, counted up for choosing the best iteration and down for reporting it."""
+    seeds = []
+
+    def fake(args, q_values, seed, video=None):
+        seeds.append(seed)
+        names = ("episodic_return", "episodic_return_std", "q_predicted", "q_realised")
+        return [0.0], {f"eval/{name}": 0.0 for name in names}
+
+    monkeypatch.setattr(fqi, "evaluate", fake)
+    train(args(seed=7, regressor="decision_tree"))
+    assert seeds == [1_007_000, 1_007_000, 1_999_993_000, 1_999_993_000]
+
+
+def test_a_stored_data_set_is_there_from_the_start(args, tmp_path):
+    """--collections divides what is yet to be collected."""
+    path = tmp_path / "data.npz"
+    flags = {"dataset": path, "regressor": "decision_tree"}
+    train(args(**flags))
+    whole, divided = (scalars(train(args(**flags, collections=n, runs_dir=tmp_path / str(n)))) for n in (1, 2))
+    assert whole["losses/td_loss"] == divided["losses/td_loss"]
+
+
+def test_losses_by_hand(args, monkeypatch):
+    """Q = 2 everywhere, γ = 0, and rewards 1 to 5: squared errors of 1, 0, 1, 4 and 9, which are 3 on average."""
+
+    class Two(fqi.QFunction):
+        def fit(self, data, y):
+            pass
+
+        def __call__(self, obs):
+            return np.full((len(obs), self.num_actions), 2.0)
+
+    monkeypatch.setattr(fqi, "QFunction", Two)
+    logged = scalars(train(args(env_id="Counter-v0", gamma=0.0)))
+    assert logged["losses/td_loss"] == [(2, 3.0), (4, 3.0)] and logged["losses/q_values"] == [(2, 2.0), (4, 2.0)]
+    assert [value for _, value in logged["losses/bellman_residual"]] == pytest.approx([3**0.5] * 2)
+
+
 def test_the_best_is_kept_as_it_was(args, monkeypatch):
     """Iterations 2, 4 and 6 return 1, 9 and 3: at the end the last Q plays, and then the Q of iteration 4."""
     probe, seen = np.eye(4, dtype=np.float32), []
@@ -330,6 +369,13 @@ def test_the_best_is_kept_as_it_was(args, monkeypatch):
     monkeypatch.setattr(fqi, "evaluate", fake)
     train(args(iterations=6))
     assert seen[3] == seen[2] and seen[4] == seen[1] and seen[1] != seen[2]
+
+
+def test_of_iterations_that_are_equally_good_the_first_is_the_best(args, monkeypatch):
+    returns = iter([1.0, 9.0, 9.0, 4.0, 5.0])
+    others = dict.fromkeys(("eval/episodic_return_std", "eval/q_predicted", "eval/q_realised"), 0.0)
+    monkeypatch.setattr(fqi, "evaluate", lambda *_, **__: ([0.0], {"eval/episodic_return": next(returns)} | others))
+    assert result(train(args(iterations=6, regressor="decision_tree")))["best_iteration"] == 4
 
 
 def test_parts_differ_in_size_by_one_at_most(args, spy):
