@@ -90,7 +90,7 @@ LADDER = (
         "noisy_dqn.py",
         "the network explores by noise on its own weights, and learns how much of it",
         parent="dqn.py",
-        reaches="DeepSea of size 8: 17 of 20 seeds, with ε = 0.1 it is 4",
+        reaches="DeepSea of size 8: 49 of 60 seeds, with ε = 0.1 it is 24",
         differs=("Args", "NoisyLinear", "draw_noise", "QNetwork", "backpropagate", "train"),
         most_lines=90,
     ),
