@@ -357,7 +357,7 @@ class Games:
     single_observation_space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
 
     def __init__(self, num_envs):
-        self.num_envs, self.number, self.resets = num_envs, 0, []
+        self.num_envs, self.number, self.resets, self.sent = num_envs, 0, [], []
 
     def reset(self, seed):
         self.resets.append(seed.tolist())
@@ -374,6 +374,7 @@ class Games:
 
     def send(self, action):
         assert action.shape == (self.num_envs,) and action.dtype == np.int64 and set(action) <= {0, 1, 2}
+        self.sent += action.tolist()
 
     def recv(self):
         wide = np.ones(self.num_envs, np.int32)
@@ -426,7 +427,7 @@ def test_loop_stores_every_step_and_nothing_else(small, spy, games):
 def test_a_checkpoint_cuts_off_as_a_time_limit_would(small, spy, games):
     """Of frames 1, 2, 3, 4 the last is the one at hand at the checkpoint: its row is final. 5 begins a new game."""
     buffers = spy("ReplayBuffer", dqn_atari)
-    train(small(total_timesteps=6, learning_starts=4, train_frequency=1, checkpoint_frequency=3, seed=7))
+    run_dir = train(small(total_timesteps=6, learning_starts=4, train_frequency=1, checkpoint_frequency=3, seed=7))
     drawn = {(obs, next_obs[-1], terminated) for obs, next_obs, _, _, terminated in transitions(buffers[0][1])}
     assert drawn == {
         ((0, 0, 0, 1), 2, False),
@@ -437,6 +438,59 @@ def test_a_checkpoint_cuts_off_as_a_time_limit_would(small, spy, games):
     }
     seeds = [dqn_atari.game_seeds(1, 7, step).tolist() for step in (0, 3)]
     assert games[0].resets == seeds and seeds[0] != seeds[1]
+    assert not (run_dir / "checkpoint.pt").exists(), "a run that is complete cannot be resumed"
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+def test_acts_greedily_but_for_epsilon(small, games, monkeypatch, epsilon):
+    """In training and in evaluation, which has an ε of its own; action 1 looks best in all states."""
+    monkeypatch.setattr(dqn_atari.QNetwork, "q_values", lambda _, obs: np.tile([0.0, 1.0, 0.5], (len(obs), 1)))
+    flags = {"start_e": epsilon, "end_e": epsilon, "eval_epsilon": 1 - epsilon}
+    train(small(num_envs=2, total_timesteps=60, learning_starts=50, eval_episodes=20, **flags))
+    greedy, random = {1}, {0, 1, 2}
+    trained, evaluated = (set(game.sent) for game in games)
+    assert (trained, evaluated) == ((random, greedy) if epsilon else (greedy, random))
+
+
+def test_evaluations_are_the_same_every_time_and_begin_elsewhere(small, games):
+    """Other games than those of training, and the same random actions."""
+    flags = {
+        "total_timesteps": 60,
+        "learning_starts": 50,
+        "eval_frequency": 30,
+        "eval_episodes": 3,
+        "eval_epsilon": 0.5,
+    }
+    args = with_protocol(small(**flags, seed=7))
+    train(args)
+    training, first, second = games
+    assert first.resets == second.resets == [dqn_atari.game_seeds(3, 1_000_007).tolist()]
+    assert set(training.resets[0]).isdisjoint(first.resets[0])
+    dqn_atari.evaluate(args, lambda obs: np.zeros((len(obs), 3)))
+    dqn_atari.evaluate(args, lambda obs: np.zeros((len(obs), 3)))
+    assert games[-1].sent == games[-2].sent and len(set(games[-1].sent)) == 3
+
+
+def test_what_is_due_is_done_by_the_next_step_of_all_games(small, games):
+    """Three games make 3, 6, 9, ... steps; ε falls from 1 to 0.1 in 360, and 99 of them are over before 100 to 102."""
+    flags = {"start_e": 1.0, "end_e": 0.1, "exploration_fraction": 1.0}
+    logged = scalars(train(small(num_envs=3, total_timesteps=360, learning_starts=90, eval_frequency=100, **flags)))
+    assert [step for step, _ in logged["eval/episodic_return"]] == [102, 201, 300, 360]
+    assert logged["charts/frames"] == [(step, 4.0 * step) for step in (102, 201, 300)]
+    assert logged["charts/epsilon"][0][1] == pytest.approx(1 - 0.9 * 99 / 360)
+
+
+def test_the_target_network_begins_as_the_online_one(small, games, monkeypatch):
+    differences, backpropagate = [], dqn_atari.backpropagate
+
+    def look(q_network, target_network, *rest):
+        pairs = zip(q_network.parameters(), target_network.parameters(), strict=True)
+        differences.append(max((one - other).abs().max().item() for one, other in pairs))
+        return backpropagate(q_network, target_network, *rest)
+
+    monkeypatch.setattr(dqn_atari, "backpropagate", look)
+    train(small(total_timesteps=60, learning_starts=50, target_network_frequency=1_000))
+    assert differences[0] == 0 < differences[1], "and it stays behind"
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
@@ -476,11 +530,13 @@ def test_predicted_and_realised_value(small, games):
     Games.begin, begin = lambda self, episode: begin(self, 1), Games.begin  # now a truncated episode
     try:
         _, metrics = dqn_atari.evaluate(args, q_values)
+        _, whole = dqn_atari.evaluate(with_protocol(small(gamma=0.5, protocol="machado")), q_values)
     finally:
         Games.begin = begin
     # The tail counts as Q of frame 6, which is 6: 1 + 6/2 = 4 and 4/2 = 2; only the first three states count.
     assert metrics["eval/q_predicted"] == pytest.approx((1 + 2 + 3) / 3)
     assert metrics["eval/q_realised"] == pytest.approx((3 / 4 - 1 / 2 - 1) / 3)
+    assert whole["eval/q_realised"] == pytest.approx((1 + 0 + 0) / 3), "no life ends: 1 + 6/2, 4/2, -1 + 2/2, 0, 1"
     args = with_protocol(small(gamma=0.5, protocol="machado"))  # whole games: 1, 1/2, -1 + 1/4, ...
     _, metrics = dqn_atari.evaluate(args, q_values)
     assert metrics["eval/q_realised"] == pytest.approx((1 + 1 / 2 - 3 / 4 - 3 / 8 + (1 - 3 / 16)) / 5)
