@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import gradient, scalars, train
+from conftest import Counter, gradient, scalars, train
 
 import dqn
 import pqn
@@ -115,6 +115,14 @@ def test_every_step_is_in_one_minibatch_of_an_epoch(counted):
             assert sorted(torch.cat(parts).tolist()) == sorted(1000 * (s // 5) + s % 5 for s in steps for _ in range(4))
 
 
+def test_minibatches_are_drawn_anew_in_every_epoch(counted):
+    """By which of the 8 steps of a phase are in the first half, and how often: hardly two of 20 epochs are alike."""
+    _, batches, _ = counted
+    seen = [arguments[1].obs[:, 0].sort().values for arguments, _ in batches[::2]]
+    halves = [(obs // 1000 * 5 + obs % 1000 - 8 * (epoch // 2)).tolist() for epoch, obs in enumerate(seen)]
+    assert set().union(*halves) == set(range(8)) and len(set(map(tuple, halves))) > 15
+
+
 def test_each_observation_has_its_own_return(counted):
     """Terminated in step 5 of an even episode: there the return is the reward, 5, whatever Q says."""
     _, batches, _ = counted
@@ -132,9 +140,71 @@ def test_steps_of_all_environments_count(counted):
     assert (result["global_step"], result["updates"]) == (320, 40)
     # Four environments end their first episode at the same time, with their fifth step.
     assert logged["charts/episodic_return"][:5] == [(20, 15.0)] * 4 + [(40, 15.0)]
-    assert logged["charts/episodic_length"][:4] == [(20, 5.0)] * 4
+    assert logged["charts/episodic_length"] == [(20 * k, 5.0) for k in range(1, 17) for _ in range(4)]
     assert [step for step, _ in logged["eval/episodic_return"]] == [160, 320]
     assert [step for step, _ in logged["losses/td_loss"]] == list(range(32, 321, 32))
+
+
+@pytest.mark.parametrize(("epsilon", "least", "most"), [(0.0, 0, 0), (1.0, 50, 110)])
+def test_acts_at_random_with_probability_epsilon(tmp_path, monkeypatch, epsilon, least, most):
+    """The first of two actions always looks better; of 160 random ones half are the second."""
+
+    class First(Sees):
+        def __init__(self, *rest):
+            super().__init__(*rest)
+            self[-1].bias.data[0] = 1.0
+
+    taken, step = [], Counter.step
+    monkeypatch.setattr(Counter, "step", lambda self, action: taken.append(action) or step(self, action))
+    monkeypatch.setattr(pqn, "QNetwork", First)
+    flags = {"env_id": "Counter-v0", "hidden_sizes": (), "learning_rate": 1e-12, "eval_frequency": 320}
+    train(small(tmp_path, **flags, start_e=epsilon, end_e=epsilon))
+    assert least <= sum(taken[:160]) <= most and sum(taken[320:]) == 0, "and evaluations are greedy"
+
+
+def test_epsilon_falls_with_the_steps_of_all_environments(tmp_path):
+    """From 1 to 0 in 320 steps; logged is that of a phase's last step, before which 28, 60, 92, ... steps were made."""
+    logged = scalars(train(small(tmp_path, start_e=1.0, end_e=0.0, exploration_fraction=1.0)))["charts/epsilon"]
+    assert [value for _, value in logged] == pytest.approx([1 - (32 * k - 4) / 320 for k in range(1, 11)])
+
+
+@pytest.mark.parametrize(("returns", "best_step"), [((9.0, 3.0), 160), ((3.0, 9.0), 320), ((7.0, 7.0), 160)])
+def test_the_best_weights_are_kept(tmp_path, monkeypatch, returns, best_step):
+    weights, left = [], list(returns)
+
+    def fake(args, q_values, video):
+        weights.append(torch.load(next(args.runs_dir.glob("*/model.pt")), weights_only=True)["0.weight"])
+        played = dict.fromkeys(("eval/episodic_return_std", "eval/q_predicted", "eval/q_realised"), 0.0)
+        return [0.0], {"eval/episodic_return": left.pop(0)} | played
+
+    monkeypatch.setattr(pqn, "evaluate", fake)
+    run_dir = train(small(tmp_path, save_model=True))
+    best = torch.load(run_dir / "best_model.pt", weights_only=True)["0.weight"]
+    assert torch.equal(best, weights[best_step // 160 - 1]) and not torch.equal(*weights)
+    assert json.loads((run_dir / "result.json").read_text())["best_step"] == best_step
+
+
+def test_what_was_learned_is_kept_when_it_is_interrupted(tmp_path, monkeypatch):
+    """In the 100th step of all environments, after three phases of 32 steps."""
+    updates, made, step = [], [], Counter.step
+
+    def interrupted(self, action):
+        made.append(action)
+        if len(made) == 100:
+            raise KeyboardInterrupt
+        return step(self, action)
+
+    def look(network, *rest):
+        updates.append(network)
+        return backpropagate(network, *rest)
+
+    backpropagate = pqn.backpropagate
+    monkeypatch.setattr(Counter, "step", interrupted)
+    monkeypatch.setattr(pqn, "backpropagate", look)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(tmp_path, env_id="Counter-v0", save_model=True))
+    (path,) = (tmp_path / "runs").glob("*/model.pt")
+    assert len(updates) == 12 and torch.equal(torch.load(path, weights_only=True)["0.weight"], updates[0][0].weight)
 
 
 def test_each_layer_is_normalised_over_its_units():
