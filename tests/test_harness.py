@@ -28,6 +28,7 @@ from filelock import FileLock
 import dqn
 from benchmark import __main__ as command_line
 from benchmark.launch import local, status
+from benchmark.launch.supervise import LOCKED
 from benchmark.run_folder import finite, is_locked, log_tail, read_attempts, why_incomplete, write_attempts
 from benchmark.suite import (
     SUITES,
@@ -826,6 +827,30 @@ def test_the_end_of_a_log(tmp_path):
     ):
         (tmp_path / "log.txt").write_bytes(content)
         assert log_tail(tmp_path) == expected
+
+
+def test_a_run_whose_lock_was_taken_meanwhile_is_tried_again(bench, monkeypatch):
+    """The first supervisor finds that another one was faster; nothing has failed by that."""
+    started, start = [], local.start
+
+    def once_locked(folder):
+        started.append(folder)
+        if len(started) > 1:
+            return start(folder)
+        says_so = [sys.executable, "-c", f"raise SystemExit({LOCKED})"]
+        return subprocess.Popen(says_so, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    monkeypatch.setattr(local, "start", once_locked)
+    monkeypatch.setattr(local, "LOCKED_POLL", 0.05)
+    code, out, err = bench("run", *FAKE, "--num-seeds", "2")
+    assert (code, err) == (0, "") and out.startswith("2 done") and len(started) == 3
+
+
+def test_how_long_a_run_takes_is_learned_on_the_way(bench, monkeypatch):
+    known = []
+    monkeypatch.setattr(local.Pool, "say_how_far", lambda self: known.append(self.left.of(self.runs[0])))
+    bench("run", *FAKE, "--num-seeds", "1", "--arguments", "sleep=0.3")
+    assert known[0] is None and known[-1] == 0.3
 
 
 def test_a_lock_is_seen(tmp_path):

@@ -447,6 +447,7 @@ def test_a_report_can_be_made_from_what_another_one_left(bench, tmp_path):
     assert (parts / "figures" / "cost.svg").exists() and (parts / "figures" / "sweeps.svg").exists()
     code, _, _ = bench("report", "docs/study", "--output", str(tmp_path / "again"))
     assert code == 0 and (tmp_path / "again" / "finals.csv").read_bytes() == (once / "finals.csv").read_bytes()
+    assert (tmp_path / "again" / "figures" / "sweeps.svg").exists(), "what was swept is kept too"
     kept = json.loads((once / "arguments.json").read_text())["contenders"]
     assert [(own["script"], own["args"]["gamma"], own["seeds"]) for own in kept] == [
         ("a.py", 0.9, [1, 2, 3, 4, 5, 6]),
