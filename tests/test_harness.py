@@ -661,15 +661,38 @@ def test_sigkill_of_the_harness_at_20_moments(tmp_path):
     assert set(results(tmp_path).values()) == {1} and len(results(tmp_path)) == 60
 
 
-def test_sigkill_of_a_supervisor(tmp_path):
-    """The kernel ends the script with it, and the harness counts the run as failed and says why."""
+def start_of_a_long_run(tmp_path) -> tuple[subprocess.Popen, psutil.Process]:
+    """A harness whose only run has started and sleeps half a minute, and the process that watches over the run."""
     write_script(tmp_path)
     arguments = command("run", *FAKE, "--num-seeds", 1, "--arguments", "sleep=30")
     harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("runs/*/*/*/args.json")):
         time.sleep(0.02)
-    supervisors = [p for p in psutil.Process(harness.pid).children() if "benchmark.launch.supervise" in p.cmdline()]
-    supervisors[0].kill()
+    (watching,) = [p for p in psutil.Process(harness.pid).children() if "benchmark.launch.supervise" in p.cmdline()]
+    return harness, watching
+
+
+def test_sigkill_of_the_harness_ends_a_long_run_too(tmp_path):
+    """Within ten seconds, of its thirty."""
+    harness, _ = start_of_a_long_run(tmp_path)
+    harness.kill()
+    harness.communicate()
+    assert_nothing_is_left(tmp_path)
+
+
+def test_a_supervisor_whose_terminal_is_closed_ends_its_run(tmp_path):
+    """By SIGHUP: the run has not failed, it can go on."""
+    harness, watching = start_of_a_long_run(tmp_path)
+    watching.send_signal(signal.SIGHUP)
+    out, _ = harness.communicate()
+    assert harness.returncode == 1 and out.startswith("0 done, 0 running, 0 failed, 1 missing")
+    assert_nothing_is_left(tmp_path)
+
+
+def test_sigkill_of_a_supervisor(tmp_path):
+    """The kernel ends the script with it, and the harness counts the run as failed and says why."""
+    harness, watching = start_of_a_long_run(tmp_path)
+    watching.kill()
     out, _ = harness.communicate()
     assert harness.returncode == 1 and out.startswith("0 done, 0 running, 1 failed, 0 missing")
     assert "fake.py on A, seed 1: the process that watches over it was killed by SIGKILL" in out

@@ -74,7 +74,7 @@ def in_parallel(function: Callable, jobs: list[tuple], workers: int) -> dict[tup
     """{job: function(*job)}, so many at the same time, each with one thread."""
     with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         results = pool.map(function, *zip(*jobs, strict=True))
-        return dict(zip(jobs, tqdm(results, total=len(jobs), desc="seeds"), strict=True))
+        return dict(zip(jobs, tqdm(results, total=len(jobs), desc="seeds", disable=None), strict=True))
 
 
 class Findings:

@@ -67,7 +67,7 @@ def main() -> None:
                 print(f"{name}: {size:,} transitions need {size * each / 2**30:.1f} GiB, {free / 2**30:.1f} are free")
                 continue
             before, buffer = resident(), kind(size)
-            for t in tqdm(range(size), desc=f"{name}: adding {size:,}"):
+            for t in tqdm(range(size), desc=f"{name}: adding {size:,}", disable=None):
                 buffer.add(obs, zero, zero, zero, np.array([t % 1_000 == 999]))
             memory = (resident() - before) / size
             times = [median_time(lambda buffer=buffer: buffer.sample(32, rng, cpu), 300) for _ in range(args.repeats)]

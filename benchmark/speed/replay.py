@@ -88,7 +88,7 @@ def full_buffer(kind: Callable, size: int, batch_size: int = 32, obs_dim: int = 
     def add() -> None:
         buffer.add(obs, 1, 1.0, obs, False)
 
-    for _ in tqdm(range(size), desc=f"{kind.__module__}.{kind.__name__}: adding {size:,}"):
+    for _ in tqdm(range(size), desc=f"{kind.__module__}.{kind.__name__}: adding {size:,}", disable=None):
         add()
     return draw, add
 

@@ -29,7 +29,7 @@ def on_one_core() -> None:
 def in_turns(programs: dict[str, Callable[[], float]], repeats: int, title: str) -> dict[str, list[float]]:
     """The times that every program returns, `repeats` of each, taking turns: a slow hour slows all of them."""
     times = {name: [] for name in programs}
-    for _ in tqdm(range(repeats), desc=title):
+    for _ in tqdm(range(repeats), desc=title, disable=None):
         for name, program in programs.items():
             times[name].append(program())
     return times
