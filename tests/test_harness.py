@@ -29,7 +29,7 @@ import dqn
 from benchmark import __main__ as command_line
 from benchmark.launch import local, status
 from benchmark.launch.supervise import LOCKED
-from benchmark.run_folder import finite, is_locked, log_tail, read_attempts, why_incomplete, write_attempts
+from benchmark.run_folder import finite, is_locked, log_tail, read_attempts, text_hash, why_incomplete, write_attempts
 from benchmark.suite import (
     SUITES,
     BadInput,
@@ -686,7 +686,32 @@ def test_a_supervisor_whose_terminal_is_closed_ends_its_run(tmp_path):
     watching.send_signal(signal.SIGHUP)
     out, _ = harness.communicate()
     assert harness.returncode == 1 and out.startswith("0 done, 0 running, 0 failed, 1 missing")
+    assert "=== killed" not in logs(tmp_path), "that is for runs that failed"
     assert_nothing_is_left(tmp_path)
+
+
+def test_what_a_supervisor_tells_by_its_exit_code(tmp_path):
+    """75: somebody has the lock; 74: not a byte can be written; 1: no result. The script runs where the job says."""
+    script = tmp_path / "script.py"
+    script.write_text("open('here', 'w')")
+    job = {"script": str(script), "sha256": text_hash(script), "command": [sys.executable, str(script)], "retries": 0}
+    job |= {"cwd": str(tmp_path / "elsewhere"), "environ": {}, "time_limit": 60}
+    for name in ("elsewhere", "run"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / "job.json").write_text(json.dumps(job))
+
+    def supervise(most_bytes: int) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "benchmark.launch.supervise", str(tmp_path / "run")], cwd=ROOT, capture_output=True,
+            text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes)),
+        )  # fmt: skip
+
+    with FileLock(tmp_path / "run" / "lock"):
+        assert supervise(10_000).returncode == 75
+    full = supervise(0)
+    assert full.returncode == 74 and full.stderr.startswith("File too large: ")
+    assert supervise(10_000).returncode == 1 and (tmp_path / "elsewhere" / "here").exists()
+    assert read_attempts(tmp_path / "run")[0]["reason"] == "ended without a result.json"
 
 
 def test_sigkill_of_a_supervisor(tmp_path):
