@@ -78,10 +78,10 @@ class Status:
 
 @dataclass
 class Report:
-    """Writes index.html, report.md, figures and CSV of a suite, or of all run folders below the given ones."""
+    """Writes index.html, report.md, figures and CSV of a suite, of all run folders below others, or of a report."""
 
     sources: Positional[tuple[str, ...]]
-    """name of a suite, or folders"""
+    """name of a suite, or folders, also such that hold a report"""
     output: Path = Path("report")
     """folder to write into"""
     page: Path | None = None

@@ -16,7 +16,7 @@ import dqn
 from benchmark.ladder import DQN_FAMILY
 from benchmark.run_folder import ROOT, read_scalars
 
-__all__ = ["ROOT", "Counter", "Spaces", "gradient", "linear_network", "scalars", "train"]
+__all__ = ["ROOT", "Counter", "Spaces", "gradient", "linear_network", "played", "scalars", "train"]
 
 
 class Counter(gym.Env):
@@ -171,6 +171,12 @@ def train(args) -> Path:
     """`train` of the script whose Args these are, without its lines on the terminal."""
     with contextlib.redirect_stdout(io.StringIO()):
         return sys.modules[type(args).__module__].train(args)
+
+
+def played(episodic_return: float) -> dict[str, float]:
+    """The metrics of an evaluation that was never made."""
+    rest = ("eval/episodic_return_std", "eval/q_predicted", "eval/q_realised")
+    return {"eval/episodic_return": episodic_return} | dict.fromkeys(rest, 0.0)
 
 
 def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:

@@ -50,6 +50,13 @@ def test_seeds_that_are_missing_are_run_and_others_are_not(run_seeds, tmp_path):
     assert run_seeds({"gamma": 0.5}, [1])[1][0] != one[1][0], "and so is another text"
 
 
+def test_a_seed_is_tried_once_with_one_thread(run_seeds):
+    (folder, _) = run_seeds({"gamma": 0.5}, [1])[1]
+    assert json.loads((folder / "args.json").read_text())["threads"] == "1"
+    with pytest.raises(SystemExit):
+        run_seeds({"does": "once"}, [1])
+
+
 def test_a_failed_seed_is_not_averaged_away(run_seeds, capsys):
     with pytest.raises(SystemExit, match="1 of 1 runs failed"):
         run_seeds({"does": "fail"}, [1])

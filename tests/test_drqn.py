@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import gradient, scalars, train
+from conftest import gradient, played, scalars, train
 from scipy.stats import chisquare
 
 import drqn
@@ -107,10 +107,8 @@ def test_training_begins_anew_at_a_reset_and_steps_also_when_the_action_is_rando
         episodes.append([])
         return lambda obs: (episodes[-1].append(obs.item()), np.zeros(2))[1]
 
-    metrics = {"eval/episodic_return": 0.0, "eval/episodic_return_std": 0.0}
-    metrics |= {"eval/q_predicted": 0.0, "eval/q_realised": 0.0}
     monkeypatch.setattr(drqn.QNetwork, "as_numpy_function", lambda self: begin_episode)
-    monkeypatch.setattr(drqn, "evaluate", lambda *_: ([0.0], metrics))
+    monkeypatch.setattr(drqn, "evaluate", lambda *_: ([0.0], played(0.0)))
     train(small(drqn, env_id="Counter-v0", start_e=1.0, end_e=1.0))
     expected = [[1000.0 * episode + t for t in range(5)] for episode in range(400 // 5)]
     assert episodes == [*expected, []], "the last reset is followed by no step"

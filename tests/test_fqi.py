@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import scalars, train
+from conftest import played, scalars, train
 from gymnasium.spaces import Box, Discrete
 from sklearn.neighbors import KNeighborsRegressor
 
@@ -324,8 +324,7 @@ def test_episodes_of_evaluations_are_those_of_the_runs_seed(args, monkeypatch):
 
     def fake(args, q_values, seed, video=None):
         seeds.append(seed)
-        names = ("episodic_return", "episodic_return_std", "q_predicted", "q_realised")
-        return [0.0], {f"eval/{name}": 0.0 for name in names}
+        return [0.0], played(0.0)
 
     monkeypatch.setattr(fqi, "evaluate", fake)
     train(args(seed=7, regressor="decision_tree"))
@@ -363,8 +362,7 @@ def test_the_best_is_kept_as_it_was(args, monkeypatch):
 
     def fake(args, q_values, seed, video=None):
         seen.append(q_values(probe).tolist())
-        metrics = {"eval/episodic_return": [1.0, 9.0, 3.0, 4.0, 5.0][len(seen) - 1], "eval/episodic_return_std": 0.0}
-        return [0.0], {**metrics, "eval/q_predicted": 0.0, "eval/q_realised": 0.0}
+        return [0.0], played([1.0, 9.0, 3.0, 4.0, 5.0][len(seen) - 1])
 
     monkeypatch.setattr(fqi, "evaluate", fake)
     train(args(iterations=6))
@@ -373,8 +371,7 @@ def test_the_best_is_kept_as_it_was(args, monkeypatch):
 
 def test_of_iterations_that_are_equally_good_the_first_is_the_best(args, monkeypatch):
     returns = iter([1.0, 9.0, 9.0, 4.0, 5.0])
-    others = dict.fromkeys(("eval/episodic_return_std", "eval/q_predicted", "eval/q_realised"), 0.0)
-    monkeypatch.setattr(fqi, "evaluate", lambda *_, **__: ([0.0], {"eval/episodic_return": next(returns)} | others))
+    monkeypatch.setattr(fqi, "evaluate", lambda *_, **__: ([0.0], played(next(returns))))
     assert result(train(args(iterations=6, regressor="decision_tree")))["best_iteration"] == 4
 
 

@@ -674,7 +674,8 @@ def start_of_a_long_run(tmp_path) -> tuple[subprocess.Popen, psutil.Process]:
 
 def test_sigkill_of_the_harness_ends_a_long_run_too(tmp_path):
     """Within ten seconds, of its thirty."""
-    harness, _ = start_of_a_long_run(tmp_path)
+    harness, watching = start_of_a_long_run(tmp_path)
+    assert os.getsid(watching.pid) == watching.pid, "a terminal's Ctrl-C is for the harness"
     harness.kill()
     harness.communicate()
     assert_nothing_is_left(tmp_path)
@@ -894,11 +895,21 @@ def test_a_run_whose_lock_was_taken_meanwhile_is_tried_again(bench, monkeypatch)
     assert (code, err) == (0, "") and out.startswith("2 done") and len(started) == 3
 
 
-def test_how_long_a_run_takes_is_learned_on_the_way(bench, monkeypatch):
+def test_how_long_a_run_takes_and_how_many_failed_is_learned_on_the_way(bench, monkeypatch):
     known = []
-    monkeypatch.setattr(local.Pool, "say_how_far", lambda self: known.append(self.left.of(self.runs[0])))
+    monkeypatch.setattr(local.Pool, "say_how_far", lambda self: known.append((self.left.of(self.runs[0]), self.failed)))
     bench("run", *FAKE, "--num-seeds", "1", "--arguments", "sleep=0.3")
-    assert known[0] is None and known[-1] == 0.3
+    assert known[0] == (None, 0) and known[-1] == (0.3, 0)
+    bench("run", *FAKE, "--num-seeds", "2", "--retries", "0", "--arguments", "does=fail")
+    assert known[-1] == (None, 2)
+
+
+def test_sigterm_means_what_it_did_once_the_runs_have_ended():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), local.interruptible():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_lock_is_seen(tmp_path):

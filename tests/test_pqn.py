@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import Counter, gradient, scalars, train
+from conftest import Counter, gradient, played, scalars, train
 
 import dqn
 import pqn
@@ -174,8 +174,7 @@ def test_the_best_weights_are_kept(tmp_path, monkeypatch, returns, best_step):
 
     def fake(args, q_values, video):
         weights.append(torch.load(next(args.runs_dir.glob("*/model.pt")), weights_only=True)["0.weight"])
-        played = dict.fromkeys(("eval/episodic_return_std", "eval/q_predicted", "eval/q_realised"), 0.0)
-        return [0.0], {"eval/episodic_return": left.pop(0)} | played
+        return [0.0], played(left.pop(0))
 
     monkeypatch.setattr(pqn, "evaluate", fake)
     run_dir = train(small(tmp_path, save_model=True))

@@ -456,6 +456,15 @@ def test_a_report_can_be_made_from_what_another_one_left(bench, tmp_path):
     assert {own["code"] for own in kept} == {read(tmp_path / "from-4" / "study").records[0].code}
 
 
+def test_runs_count_before_a_report_that_lies_beside_them(bench, tmp_path):
+    """A report written into the folder of its runs does not stand for what is added there later."""
+    for seed in (1, 2):
+        args = {"env_id": "CartPole-v1", "seed": seed, "exp_name": "mine"}
+        write_run(tmp_path / "mine", args, np.array([1.0, 2.0]), np.array([10, 20]))
+        assert bench("report", "mine", "--output", "mine")[0] == 0
+        assert len(rows(tmp_path / "mine" / "finals.csv")) == seed
+
+
 def test_of_a_stored_run_everything_that_a_report_shows_is_kept(tmp_path):
     """A failed run with its reason, a resumed one without a clock; a missing one is left to other sources."""
     states = {1: "done", 2: "failed", 3: "missing"}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import Spaces, scalars, train
+from conftest import Spaces, played, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
 import tabular_q
@@ -316,8 +316,7 @@ def test_speed_is_steps_by_seconds(args, monkeypatch):
 
 def test_the_first_of_the_best_evaluations_is_the_best_one(args, monkeypatch):
     returns = iter([3.0, 7.0, 7.0, 5.0])
-    played = dict.fromkeys(["eval/episodic_return_std", "eval/q_predicted", "eval/q_realised"], 0.0)
-    monkeypatch.setattr(tabular_q, "evaluate", lambda *_: ([0.0], {"eval/episodic_return": next(returns)} | played))
+    monkeypatch.setattr(tabular_q, "evaluate", lambda *_: ([0.0], played(next(returns))))
     found = result(train(args(eval_frequency=500)))
     assert (found["best_return"], found["best_step"], found["eval/episodic_return"]) == (7.0, 1_000, 5.0)
 

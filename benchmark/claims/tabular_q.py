@@ -66,9 +66,8 @@ def maximisation_bias(found: base.Findings, args: Args) -> None:
     episodes, lines = np.arange(1, args.bias_episodes + 1), []
     for name, double in (("Q-learning", False), ("double Q-learning", True)):
         rng = np.random.default_rng(0)
-        left = np.array(
-            [choices(double, args.bias_episodes, rng) for _ in tqdm(range(args.bias_runs), desc=name, disable=None)]
-        )
+        runs = tqdm(range(args.bias_runs), desc=name, disable=None)
+        left = np.array([choices(double, args.bias_episodes, rng) for _ in runs])
         share = left.mean(axis=0)
         error = 1.96 * np.sqrt(share * (1 - share) / len(left))  # of a proportion, 95 %
         (line,) = axes.plot(episodes, share, label=name)

@@ -163,17 +163,20 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
 
 
 def read(source: Path) -> Results:
-    """The runs of a suite's folder, of a report, or of any folder with the suites below it. BadInput without any."""
+    """The runs of a suite's folder, of any folder with the suites below it, or else those of the report in it.
+
+    Raises BadInput if there are none.
+    """
     if not source.is_dir():
         raise BadInput(f"there is no folder {source}")
     if (source / "plan.json").is_file():
         return read_suite_dir(source)
-    if (source / "finals.csv").is_file():
-        return read_report(source)
     parts = {path.parent: read_suite_dir(path.parent) for path in sorted(source.rglob("plan.json"))}
     others = read_folders(source, list(parts))
     if others.records:
         parts[source] = others
+    if not parts and (source / "finals.csv").is_file():
+        return read_report(source)
     if not parts:
         raise BadInput(f"there are no runs in {source}")
     return together(parts)
@@ -181,7 +184,8 @@ def read(source: Path) -> Results:
 
 def kept(args: dict) -> dict:
     """What a report keeps of args.json: what is compared, and where the run was made; no paths, nothing of W&B."""
-    return {name: value for name, value in args.items() if name not in NOT_COMPARED or name in ORIGIN[1:]}
+    own = {*ORIGIN} - {"command"}
+    return {name: value for name, value in args.items() if name not in NOT_COMPARED or name in own}
 
 
 def number_of(text: str) -> float | int | None:

@@ -18,7 +18,7 @@ from benchmark.report import appendix, figures, sections
 from benchmark.report.analysis import Analysis
 from benchmark.report.records import CURVES, KEPT, Record, Results, kept
 from benchmark.report.statistics import area, steps_to, write_table
-from benchmark.run_folder import RETURN
+from benchmark.run_folder import RETURN, write_json
 
 FIGURES = ("finals", "curves", "curves_across", "profiles", "improvement", "sweeps", "q_values", "cost")
 WITHOUT_RUNS = (sections.summary, appendix.troubles, appendix.protocol)
@@ -57,7 +57,7 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
     for record in analysis.results.records:
         which = {"script": record.label, "env_id": record.env_id}
         own = which | {"code": record.code, "varied": record.varied, "args": kept(record.args)}
-        contenders.setdefault(json.dumps(own, sort_keys=True), []).append(record.seed)
+        contenders.setdefault(json.dumps(own, sort_keys=True), own | {"seeds": []})["seeds"].append(record.seed)
         row = which | {"seed": record.seed, "state": record.state}
         if record.state != "done":
             finals.append(row | {"problem": record.problem})
@@ -79,9 +79,8 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
     for rows, name in ((finals, "finals.csv"), (curves, "curves.csv")):
         if rows:
             write_table(rows, folder / name)
-    lines = [json.dumps(json.loads(own) | {"seeds": seeds}) for own, seeds in contenders.items()]
-    sweeps = json.dumps(analysis.results.sweeps)
-    (folder / "arguments.json").write_text(f'{{"sweeps": {sweeps}, "contenders": [\n' + ",\n".join(lines) + "\n]}\n")
+    about = {"sweeps": analysis.results.sweeps, "contenders": list(contenders.values())}
+    write_json(folder / "arguments.json", about)
 
 
 def points(record: Record) -> list[dict]:
