@@ -2,6 +2,7 @@
 
     python -m benchmark.claims.pqn --part cartpole
     python -m benchmark.claims.pqn --part norm
+    python -m benchmark.claims.pqn --part baird
     python -m benchmark.claims.pqn --part minatar     # needs pip install -e ".[minatar]"
 
 **cartpole**: CartPole-v1 with the defaults of pqn.py, beside dqn.py with its own: greedy return in the end, and what it
@@ -10,6 +11,14 @@ took. Claimed: at least 9 of 10 seeds end at 475 or more.
 **norm**: the same with learning rates up to 0.03, with and without layer normalisation. Claimed: with the largest rate
 the mean return over the run is higher with it, paired by seed.
 
+**baird**: a problem that was made for Q-learning with a function to diverge on, Baird (1995), "Residual algorithms", in
+the version of Sutton and Barto (2018), figure 11.1: of seven states one action leads to the seventh, the other one to
+any of the other six; all rewards are 0, and so is Q*. Which action is taken is drawn, six times in seven the second, so
+that every state is seen as often as every other one, which no policy that follows Q would do. pqn.py's network and loss
+learn from batches of new steps with its default learning rate, with layer normalisation, without, and without but with
+a target network as dqn.py has one. Rate and number of updates were chosen on the seeds 1001 to 1006. Claimed: in the
+second half of the updates the largest |Q| is smaller with layer normalisation than without.
+
 **minatar**: Space Invaders, two hidden layers of 128, beside dqn.py and rainbow.py as in the claim of rainbow.py. PQN
 has more steps for the same time: read are its last evaluation before the seconds that each of the others needs for
 their 300,000 steps, without evaluations. Nothing is claimed. Learning rate and minibatches were not tuned.
@@ -17,13 +26,17 @@ their 300,000 steps, without evaluations. Nothing is claimed. Learning rate and 
 Gallici et al. (2025), "Simplifying deep temporal difference learning", ICLR.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 import tyro
 
+import dqn
+import pqn
 from benchmark.claims import base, rainbow
 from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict
 
@@ -32,11 +45,15 @@ CARTPOLE = {"env_id": "CartPole-v1"}
 RATES = (3e-3, 1e-2, 3e-2)
 SOLVED = 475
 
+UPDATES, MEASURED_EVERY, BATCH_SIZE = 20_000, 100, 32  # of the part baird
+GAMMA, TAU = 0.99, 0.015  # dqn.py's, of which the target network makes such a step with every update
+KINDS = NORM, NEITHER, TARGET = "layer normalisation", "neither", "target network"
+
 
 @dataclass
 class Args(base.Args):
-    part: Literal["cartpole", "norm", "minatar"] = "cartpole"  # what to do
-    num_seeds: int = 10  # seeds of each setting; for `norm` 20 are meant
+    part: Literal["cartpole", "norm", "baird", "minatar"] = "cartpole"  # what to do
+    num_seeds: int = 10  # seeds of each setting; for `norm` and `baird` 20 are meant
 
 
 def cartpole(args: Args, found: base.Findings) -> None:
@@ -97,6 +114,67 @@ def norm(args: Args, found: base.Findings) -> None:
     found.figure(figure, "pqn_norm", "Greedy return on CartPole with and without layer normalisation")
 
 
+def features() -> torch.Tensor:
+    """The seven states as they are observed, (7, 8): 2 e_i + e_8 for each of the first six, and e_7 + 2 e_8."""
+    states = torch.cat([2 * torch.eye(7), torch.ones(7, 1)], dim=1)
+    states[6, 6:] = torch.tensor([1, 2])
+    return states
+
+
+def transitions(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """State, action and next state of `size` steps: action 1, one in seven, leads to the last state, 0 to another."""
+    state, action = rng.integers(7, size=size), (rng.random(size) < 1 / 7).astype(int)
+    return state, action, np.where(action == 1, 6, rng.integers(6, size=size))
+
+
+def largest_q(seed: int, kind: str) -> np.ndarray:
+    """What is learned with one of the three KINDS: the largest |Q| after every MEASURED_EVERY updates."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    args = pqn.Args(layer_norm=kind == NORM)
+    states = features()
+    q_network = pqn.QNetwork(states.shape[1], 2, args)
+    target_network = deepcopy(q_network) if kind == TARGET else q_network
+    optimizer = torch.optim.RAdam(q_network.parameters(), lr=args.learning_rate)
+    found = []
+    for update in range(1, UPDATES + 1):
+        state, action, next_state = transitions(rng, BATCH_SIZE)
+        with torch.no_grad():
+            target = GAMMA * target_network(states[next_state]).amax(dim=1)  # all rewards are 0
+        optimizer.zero_grad()
+        pqn.backpropagate(q_network, pqn.Batch(states[state], torch.from_numpy(action), target), args)
+        optimizer.step()
+        if kind == TARGET:
+            dqn.update_target(target_network, q_network, TAU)
+        if update % MEASURED_EVERY == 0:
+            with torch.no_grad():
+                found.append(q_network(states).abs().max().item())
+    return np.array(found)
+
+
+def baird(args: Args, found: base.Findings) -> None:
+    jobs = [(seed, kind) for kind in KINDS for seed in args.seeds]
+    curves = base.in_parallel(largest_q, jobs, args.workers)
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    updates = np.arange(MEASURED_EVERY, UPDATES + 1, MEASURED_EVERY)
+    table, rows, errors = [], [], {}
+    for kind in KINDS:
+        own = np.array([curves[seed, kind] for seed in args.seeds])
+        errors[kind] = own[:, len(updates) // 2 :].max(axis=1)  # (seeds,)
+        axes.plot(updates, np.median(own, axis=0), label=kind)
+        table.append([kind, said(errors[kind]), f"{np.median(errors[kind]):.2f}", f"{errors[kind].max():.2f}"])
+        rows += [{"with": kind, "seed": seed, "largest_q": q} for seed, q in zip(args.seeds, errors[kind], strict=True)]
+    axes.set(title="Baird's seven states: largest |Q|, median of the seeds", xlabel="updates", yscale="log")
+    found.table(["largest error of Q in the second half", "mean", "median of the seeds", "worst seed"], table)
+    gain = errors[NEITHER] - errors[NORM]
+    found.say(f"With neither minus with layer normalisation, paired by seed: {said(gain)}.")
+    holds = bool(mean_and_interval(gain)[1] > 0)
+    found.say(verdict("with layer normalisation Q stays nearer to Q*, which is 0", holds, args.num_seeds))
+    found.csv(rows, "pqn_baird")
+    shows = "Largest absolute Q over updates, with layer normalisation, with a target network and with neither"
+    found.figure(figure, "pqn_baird", shows)
+
+
 def minatar(args: Args, found: base.Findings) -> None:
     others = {
         name: (script, rainbow.FLAGS | own | {"learning_rate": rainbow.CHOSEN[name]})
@@ -130,7 +208,7 @@ def minatar(args: Args, found: base.Findings) -> None:
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     found = base.Findings("pqn", args, __doc__, args.part)
-    {"cartpole": cartpole, "norm": norm, "minatar": minatar}[args.part](args, found)
+    {"cartpole": cartpole, "norm": norm, "baird": baird, "minatar": minatar}[args.part](args, found)
     found.write()
 
 
