@@ -34,3 +34,10 @@ def test_a_target_network_acts_from_the_second_update_on_and_normalisation_from_
     norm, neither, target = (claim.largest_q(1, kind) for kind in claim.KINDS)
     assert target[0] == neither[0] and target[1] != neither[1]
     assert norm[0] != neither[0]
+
+
+def test_a_target_network_that_is_copied_after_every_update_is_none(monkeypatch):
+    monkeypatch.setattr(claim, "UPDATES", 5)
+    monkeypatch.setattr(claim, "MEASURED_EVERY", 1)
+    monkeypatch.setattr(claim, "TAU", 1.0)
+    assert claim.largest_q(1, claim.TARGET).tolist() == claim.largest_q(1, claim.NEITHER).tolist()
