@@ -177,6 +177,14 @@ def test_without_runs_it_is_this_process(pages, monkeypatch):
     assert "; seeds 1001 to 1004; " in base.Findings("dqn", Args(), "", seeds=(1001, 1002, 1003, 1004)).made()
 
 
+def test_the_commit_is_that_of_the_beginning(pages, monkeypatch):
+    """What the claim itself has written by the end makes files differ from the commit."""
+    monkeypatch.setattr(base, "here", lambda: "commit abc")
+    found = base.Findings("dqn", Args(), "")
+    monkeypatch.setattr(base, "here", lambda: "commit abc+")
+    assert found.made().startswith("commit abc; ")
+
+
 def test_runs_with_seeds_of_their_own(pages, runs):
     """Of seeds 1 and 2, and of 7 alone: 1 + 2 + 7 = 10 hours."""
     found = base.Findings("dqn", Args(num_seeds=2), "A claim.")

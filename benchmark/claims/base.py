@@ -92,6 +92,7 @@ class Findings:
         self.seeds = args.seeds if seeds is None else seeds
         self.output = args.output or DATA / script
         self.output.mkdir(parents=True, exist_ok=True)
+        self.begun_by = here()  # before files that it writes count as changes to the commit
         self.ran: list[tuple[int, dict, float]] = []  # seed, args.json and seconds of every run
         self.text: list[str] = []
         self.pictures: list[str] = []
@@ -144,7 +145,10 @@ class Findings:
             by, named = origin([args for _, args, _ in self.ran]), f"{named}; {len(self.ran)} runs"
             seconds = sum(seconds for _, _, seconds in self.ran)
         else:
-            by, seconds = here(), sum(os.times()[:4])  # user and system, with the processes that this one started
+            by, seconds = (
+                self.begun_by,
+                sum(os.times()[:4]),
+            )  # user and system, with the processes that this one started
         return f"{by}; {named}; {seconds / 3600:.2f} hours of computing."
 
     def write(self) -> None:
