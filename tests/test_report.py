@@ -20,7 +20,7 @@ from fakes import write_events, write_run, write_script, write_suite
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmark import __main__ as command_line
-from benchmark.report import figures
+from benchmark.report import figures, sections
 from benchmark.report.analysis import Analysis
 from benchmark.report.figures import palette
 from benchmark.report.records import (
@@ -708,6 +708,37 @@ def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):
     panel = (tmp_path / "report" / "figures" / "sweeps.svg").read_text()
     assert "<!-- 0.8 -->" in panel and "<!-- 0.9 -->" in panel, "ticks of the values"
     assert read(suite_dir).labels == ["a.py", "a.py --gamma=0.8", "a.py --gamma=0.9"]
+
+
+def test_a_sweep_shows_every_environment_and_every_value_at_its_place(bench, tmp_path):
+    """Environments without a scale have a panel and a table each; whatever is tried, one returns 7, the other 3."""
+    suite = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.8, 0.9, 0.99]}}
+    env_ids = {"Seven-v0": (7.0, 7.0), "Three-v0": (3.0, 3.0)}
+    suite_dir = write_suite(tmp_path, {"a.py": 0.5, "b.py": 0.5}, env_ids, 5, suite=suite)
+    for folder in suite_dir.glob("a__Seven-v0__*"):
+        if '"gamma": 0.8' in next(folder.glob("*/args.json")).read_text():
+            shutil.rmtree(folder)
+    bench("report", "suite", "--output", "docs/data", "--page", "docs/page.md")
+    header = "| gamma | 0.8 | 0.9 | 0.99 |\n|---|---:|---:|---:|\n"
+    seven, three = "7.00 (7.00 to 7.00)", "3.00 (3.00 to 3.00)"
+    for path in ("docs/data/report.md", "docs/page.md"):
+        text = (tmp_path / path).read_text().replace("<br>", " ")
+        assert f"Seven-v0, final return, IQM:\n\n{header}| a.py | – | {seven} | {seven} |\n| b.py | {seven} |" in text
+        assert f"Three-v0, final return, IQM:\n\n{header}| a.py | {three} | {three} | {three} |" in text
+    assert "finals.svg" not in text and "(data/figures/sweeps.svg)" in text, "on a page a sweep is about what it varies"
+    analysis = Analysis(read(suite_dir))
+    assert list(sections.swept(analysis, "a.py", "gamma", [0.8, 0.9, 0.99], ["Seven-v0"])) == [1, 2]
+    panel, _ = sections.sweeps(analysis).picture.figure.axes
+    assert [list(line.get_xdata()) for line in panel.lines if len(line.get_xdata()) < 5] == [[1, 2], [0, 1, 2]]
+
+
+def test_pairs_that_have_too_few_seeds_are_counted_where_they_stand(bench, tmp_path):
+    """Of five contenders 7 pairs matter and 3 are folded away, as above; the first of each is named."""
+    write_suite(tmp_path, LADDER, ENV_IDS, 1)
+    bench("report", "suite")
+    lines = (tmp_path / "report" / "report.md").read_text().splitlines()
+    for said in ("- The same holds for 6 more pairs.", "- The same holds for 2 more pairs."):
+        assert lines[lines.index(said) - 1].endswith(": one seed is too few to tell.")
 
 
 @pytest.mark.parametrize("count", [2, 9, 17, 30])

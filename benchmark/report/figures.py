@@ -185,18 +185,20 @@ def q_values(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Fig
     return figure
 
 
-def sweeps(by_name: dict[str, dict[str, list[tuple]]], colors: dict[str, str], ylabel: str) -> Figure:
-    """by_name: {swept argument: {script: [(value as text, IQM, low, high, returns of the seeds), ...]}}."""
-    figure, axes = panels(len(by_name), 3.0, most=2)
-    for panel, (name, by_script) in zip(axes, by_name.items(), strict=True):
-        for script, rows in by_script.items():
-            values, middle, low, high, returns = zip(*rows, strict=True)
-            x = np.arange(len(values))
-            band(panel, x, np.array(middle), np.array(low), np.array(high), colors[script])
-            for i, own in enumerate(returns):
+def sweeps(swept: list[tuple], colors: dict[str, str]) -> Figure:
+    """A panel for each (title, swept argument, its values as text, quantity, {script: points}).
+
+    points: {place among the values: (IQM, low, high, returns of the seeds)}.
+    """
+    figure, axes = panels(len(swept), 3.0, most=2)
+    for panel, (title, name, texts, quantity, by_script) in zip(axes, swept, strict=True):
+        for script, points in by_script.items():
+            middle, low, high, returns = zip(*points.values(), strict=True)
+            band(panel, np.array(list(points)), np.array(middle), np.array(low), np.array(high), colors[script])
+            for i, own in zip(points, returns, strict=True):
                 panel.plot([i] * len(own), own, ".", color=colors[script], alpha=0.4, markersize=4)
-            panel.set_xticks(x, values)
-        panel.set(title=name, ylabel=ylabel)
+        panel.set_xticks(range(len(texts)), texts)
+        panel.set(title=short(title, TITLE), xlabel=short(name, TITLE), ylabel=quantity)
     legend(figure, colors)
     return figure
 

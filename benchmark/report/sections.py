@@ -82,9 +82,10 @@ def differing_in(group: dict[str, list[Record]]) -> dict[str, dict[str, str]]:
 
 def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
     """A sentence a pair, over all environments that both have: of those that matter most, and of the others."""
-    found, few = {True: [], False: []}, 0
+    found, few = {True: [], False: []}, {True: 0, False: 0}  # by whether the pair matters
     for a, b in analysis.pairs:
-        sentences = found[analysis.matters(a, b)]
+        matters = analysis.matters(a, b)
+        sentences = found[matters]
         comparison = analysis.comparisons.get((a, b, None))
         if not comparison:
             without = [label for label in (a, b) if label not in analysis.labels and not analysis.has_failed(label)]
@@ -92,8 +93,8 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
             sentences.append(nothing if without else f"{a} and {b} have no environment in common.")
             continue
         if comparison.seeds < FEWEST:
-            few += 1
-            if few > 1:
+            few[matters] += 1
+            if few[matters] > 1:
                 continue
         sentence = comparison.sentence(a, b) + " †" * ((a, b, None) in analysis.surviving)
         decided = {}
@@ -107,8 +108,9 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
             )
             sentence += f" Taking environments singly, {a} is {places}."
         sentences.append(sentence)
-    if few > 1:
-        found[True].append(f"The same holds for {few - 1} more {'pairs' if few > 2 else 'pair'}.")
+    for matters, count in few.items():
+        if count > 1:
+            found[matters].append(f"The same holds for {count - 1} more {'pairs' if count > 2 else 'pair'}.")
     return found[True], found[False]
 
 
@@ -291,27 +293,43 @@ def q_values(analysis: Analysis) -> Section | None:
 
 
 def sweeps(analysis: Analysis) -> Section | None:
-    """One panel for each argument that was varied."""
-    by_name = {}
+    """A panel and a table for each argument that was varied, and for each environment whose returns have no scale."""
     scripts = list(dict.fromkeys(base_of(label) for label in analysis.labels))
-    referenced = [env_id for env_id in analysis.groups if env_id in analysis.references]
-    env_ids = referenced or list(analysis.groups)[:1]
-    for name, values in underscored(analysis.results.sweeps).items():
-        for script, value in itertools.product(scripts, values):
-            samples = []
-            for env_id in env_ids:  # the base has this value in one environment, perhaps, and a variant in another
-                for label, records in analysis.groups[env_id].items():
-                    alone = all(set(r.varied) <= {name} and r.args.get(name) == value for r in records)
-                    if alone and base_of(label) == script:
-                        final = analysis.finals(env_id, label)
-                        samples.append(analysis.normalise(env_id, final) if referenced else final)
-            if len(samples) == len(env_ids):
-                text = f"{value:g}" if isinstance(value, float) else str(value)
-                row = (text, float(pooled_iqm(*samples)), *map(float, interval(samples)), np.concatenate(samples))
-                by_name.setdefault(name, {}).setdefault(script, []).append(row)
-    if not by_name:
+    scaled = [env_id for env_id in analysis.groups if env_id in analysis.references]
+    places = {"all environments" if len(scaled) > 1 else scaled[0]: scaled} if scaled else {}
+    places |= {env_id: [env_id] for env_id in analysis.groups if env_id not in scaled}
+    panels, tables = [], []
+    for (name, values), (place, env_ids) in itertools.product(
+        underscored(analysis.results.sweeps).items(), places.items()
+    ):
+        found = {script: own for script in scripts if (own := swept(analysis, script, name, values, env_ids))}
+        if found:
+            texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+            quantity = "normalised final return, IQM" if env_ids is scaled else "final return, IQM"
+            panels.append((place, name, texts, quantity, found))
+            rows = [
+                [script, *(with_interval(*own[i][:3]) if i in own else "–" for i in range(len(values)))]
+                for script, own in found.items()
+            ]
+            tables.append(Table([name, *texts], rows, f"{place}, {quantity}"))
+    if not panels:
         return None
-    ylabel = "normalised final return, IQM" if referenced else "final return, IQM"
     words = "One argument varied at a time, everything else as it was. Dots are seeds, bands 95 % intervals of the IQM."
-    figure = figures.sweeps(by_name, figures.palette(scripts), ylabel)
-    return Section("Sweeps", words, Picture("sweeps", "Final return against each argument", figure))
+    figure = figures.sweeps(panels, figures.palette(scripts))
+    return Section("Sweeps", words, Picture("sweeps", "Final return against each argument", figure), tables)
+
+
+def swept(analysis: Analysis, script: str, name: str, values: list, env_ids: list[str]) -> dict[int, tuple]:
+    """{i: (IQM, low, high, returns of the seeds)} of those values[i] with which the script ran in all environments."""
+    found = {}
+    for i, value in enumerate(values):
+        samples = []
+        for env_id in env_ids:  # the base has this value in one environment, perhaps, and a variant in another
+            for label, records in analysis.groups[env_id].items():
+                alone = all(set(r.varied) <= {name} and r.args.get(name) == value for r in records)
+                if alone and base_of(label) == script:
+                    final = analysis.finals(env_id, label)
+                    samples.append(analysis.normalise(env_id, final) if env_id in analysis.references else final)
+        if len(samples) == len(env_ids):
+            found[i] = (float(pooled_iqm(*samples)), *map(float, interval(samples)), np.concatenate(samples))
+    return found

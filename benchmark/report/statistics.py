@@ -128,7 +128,8 @@ class Comparison:
     def sentence(self, a: str, b: str) -> str:
         """The verdict in words."""
         if self.seeds < FEWEST:
-            return f"No evidence of a difference between {a} and {b}: {self.seeds} seeds are too few to tell."
+            few = f"{self.seeds} seeds are" if self.seeds > 1 else "one seed is"
+            return f"No evidence of a difference between {a} and {b}: {few} too few to tell."
         chance = f"a run of {a} ends above one of {b} with probability {self.probability:.2f}"
         chance += f" ({self.span})"
         if self.verdict == "no evidence":

@@ -152,7 +152,9 @@ def write_report(
     for name in ("index.html", "report.md"):
         (folder / name).write_text(templates.get_template(name).render(context), encoding="utf-8")
     if page:
-        shown = [section for section in written if section.title == "Summary" or section.picture in pictures[:2]]
+        swept = [section.picture for section in written if section.title == "Sweeps"]  # then that is the question
+        first = swept or pictures[:2]
+        shown = [section for section in written if section.title == "Summary" or section.picture in first]
         place = Path(os.path.relpath(folder, page.path.parent)).as_posix()
         context |= {"sections": shown, "folder": place, "command": page.command, "origin": appendix.origin(analysis)}
         text = templates.get_template("page.md").render(context)
