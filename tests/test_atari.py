@@ -92,8 +92,8 @@ def test_protocols_reach_the_emulator(monkeypatch):
 
 
 def test_a_lost_life_is_neither_a_gained_one_nor_the_end_nor_a_new_game():
-    before, after = np.array([3, 3, 3, 1, 0]), np.array([2, 3, 4, 0, 5])
-    assert dqn_atari.life_lost(after, before).tolist() == [True, False, False, False, False]
+    before, after = np.array([3, 2, 3, 3, 1, 0]), np.array([2, 1, 3, 4, 0, 5])
+    assert dqn_atari.life_lost(after, before).tolist() == [True, True, False, False, False, False]
 
 
 def test_games_begin_differently():
@@ -142,8 +142,11 @@ def test_a_known_frame_gives_known_network_input():
 def test_the_network_is_that_of_the_paper():
     """Weights and biases: 8·8·4·32 + 32, 4·4·32·64 + 64, 3·3·64·64 + 64, 3136·512 + 512, 512·6 + 6."""
     sizes = [8224, 32832, 36928, 1606144, 3078]
-    layers = [layer for layer in dqn_atari.QNetwork(4, 6, Args()) if hasattr(layer, "weight")]
+    network = dqn_atari.QNetwork(4, 6, Args())
+    layers = [layer for layer in network if hasattr(layer, "weight")]
     assert [layer.weight.numel() + layer.bias.numel() for layer in layers] == sizes
+    kinds = "Conv2d ReLU Conv2d ReLU Conv2d ReLU Flatten Linear ReLU Linear"
+    assert [type(layer).__name__ for layer in network] == kinds.split()
 
 
 def test_the_first_weights_keep_the_size_of_signals():
