@@ -5,6 +5,7 @@ import resource
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -543,6 +544,54 @@ def test_predicted_and_realised_value(small, games):
     args = with_protocol(small(gamma=0.5, protocol="machado"))  # whole games: 1, 1/2, -1 + 1/4, ...
     _, metrics = dqn_atari.evaluate(args, q_values)
     assert metrics["eval/q_realised"] == pytest.approx((1 + 1 / 2 - 3 / 4 - 3 / 8 + (1 - 3 / 16)) / 5)
+
+
+def test_every_game_of_an_evaluation_has_its_own_actions_and_values(small, games, monkeypatch):
+    """In game k = 1, 2, 3 action k - 1 looks best, and Q is k times the frame's number. Whole games, truncated after
+    five steps: the tail of game k is 6 k, so its fifth state realises 1 + 6 k / 2, the third one -1 + (1 + 3 k) / 4 =
+    3 (k - 1) / 4, the second half of it, the first 1 + 3 (k - 1) / 16; these three count, together 1 + 21 (k - 1) / 16.
+    """
+    begin = Games.begin
+    monkeypatch.setattr(Games, "begin", lambda self, episode: begin(self, 1))
+    args = with_protocol(small(gamma=0.5, eval_episodes=3, eval_epsilon=0.0, protocol="machado"))
+    k = np.array([1, 2, 3])
+
+    def q_values(obs):
+        return (k * obs[:, -1, 0, 1])[:, None] * np.eye(3)
+
+    _, metrics = dqn_atari.evaluate(args, q_values)
+    assert np.reshape(games[0].sent, (-1, 3)).tolist() == [[0, 1, 2]] * 5
+    assert metrics["eval/q_predicted"] == pytest.approx(((1 + 2 + 3) * k).sum() / 9)
+    assert metrics["eval/q_realised"] == pytest.approx((1 + 21 * (k - 1) / 16).sum() / 9)
+    dqn_atari.evaluate(replace(args, eval_epsilon=1.0), q_values)
+    assert any(len(set(actions)) > 1 for actions in np.reshape(games[1].sent, (-1, 3)).tolist())
+
+
+def test_games_of_an_evaluation_end_on_their_own_and_a_video_is_of_the_first(small, monkeypatch, tmp_path):
+    """The first of two is truncated after four steps, with 10 + 0 - 3 + 0 = 7, the other one terminated after five,
+    with 12. Q is the number of the frame: 1 + 2, the first half, counts of the one, 1 + 2 + 3 + 4 + 5 of the other."""
+
+    class Uneven(Games):
+        def show(self):
+            obs = super().show()
+            obs[:, :, 0, 2] = np.arange(self.num_envs)[:, None]  # which game it is
+            return obs
+
+        def recv(self):
+            obs, reward, terminated, truncated, info = super().recv()
+            truncated[0] |= self.t == 4
+            return obs, reward, terminated, truncated, info
+
+    written = []
+    monkeypatch.setattr(dqn_atari, "make_env", lambda args, num_envs: Uneven(num_envs))
+    monkeypatch.setattr(dqn_atari, "write_video", lambda *arguments: written.append(arguments))
+    args = with_protocol(small(eval_episodes=2, eval_epsilon=0.0, protocol="machado"))
+    returns, metrics = dqn_atari.evaluate(args, lambda obs: obs[:, -1, 0, 1, None] * np.eye(3)[0], tmp_path, "step-9")
+    assert returns == [7.0, 12.0] and metrics["eval/episodic_return_std"] == 2.5
+    assert metrics["eval/q_predicted"] == pytest.approx((1 + 2 + 1 + 2 + 3 + 4 + 5) / 7)
+    ((frames, fps, path),) = written
+    assert [frame[0, :3].tolist() for frame in frames] == [[0, number, 0] for number in (1, 2, 3, 4)]
+    assert fps == 60 / 4 and path == tmp_path / "step-9-episode-0.mp4", "60 frames a second, of which three are skipped"
 
 
 # --- Whole runs ---
