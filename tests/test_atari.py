@@ -456,6 +456,15 @@ def test_acts_greedily_but_for_epsilon(small, games, monkeypatch, epsilon):
     assert (trained, evaluated) == ((random, greedy) if epsilon else (greedy, random))
 
 
+def test_each_game_of_training_is_at_random_or_greedy_on_its_own(small, games, monkeypatch):
+    """With ε = 1/2 the best of three actions, another one in each game, is taken with 1/2 + 1/2 · 1/3 = 2/3: 400 of 600
+    times, give or take four σ of 11.5."""
+    monkeypatch.setattr(dqn_atari.QNetwork, "q_values", lambda _, obs: np.eye(3)[[1, 2]])
+    train(small(num_envs=2, total_timesteps=1_200, learning_starts=1_199, eval_episodes=2, start_e=0.5, end_e=0.5))
+    actions = np.reshape(games[0].sent, (-1, 2))
+    assert (actions == [1, 2]).sum(axis=0) == pytest.approx([400, 400], abs=46)
+
+
 def test_evaluations_are_the_same_every_time_and_begin_elsewhere(small, games):
     """Other games than those of training, and the same random actions."""
     flags = {
@@ -478,7 +487,9 @@ def test_evaluations_are_the_same_every_time_and_begin_elsewhere(small, games):
 def test_what_is_due_is_done_by_the_next_step_of_all_games(small, games):
     """Three games make 3, 6, 9, ... steps; ε falls from 1 to 0.1 in 360, and 99 of them are over before 100 to 102."""
     flags = {"start_e": 1.0, "end_e": 0.1, "exploration_fraction": 1.0}
-    logged = scalars(train(small(num_envs=3, total_timesteps=360, learning_starts=90, eval_frequency=100, **flags)))
+    run_dir = train(small(num_envs=3, total_timesteps=360, learning_starts=90, eval_frequency=100, **flags))
+    logged = scalars(run_dir)
+    assert result(run_dir)["best_step"] == 102, "of those that are equal the first"
     assert [step for step, _ in logged["eval/episodic_return"]] == [102, 201, 300, 360]
     assert logged["charts/frames"] == [(step, 4.0 * step) for step in (102, 201, 300)]
     assert logged["charts/epsilon"][0][1] == pytest.approx(1 - 0.9 * 99 / 360)
@@ -512,10 +523,10 @@ def test_logged_return_is_the_raw_score_of_the_whole_game(small, games, num_envs
 
 @pytest.mark.parametrize("num_envs", [1, 2, 8])
 def test_as_many_updates_a_step_for_any_number_of_games(small, spy, games, num_envs):
-    """80 steps after the first 40: 80 / 4 updates, and targets at 50, 60, ..., 120."""
+    """After the first 41 steps: updates at 44, 48, ..., 120, which are 20, and targets at 50, 60, ..., 120."""
     copies = spy("update_target", dqn_atari)
-    run_dir = train(small(num_envs=num_envs, total_timesteps=120, learning_starts=40, target_network_frequency=10))
-    assert result(run_dir)["updates"] == 80 / 4 and len(copies) == 8
+    run_dir = train(small(num_envs=num_envs, total_timesteps=120, learning_starts=41, target_network_frequency=10))
+    assert result(run_dir)["updates"] == 20 and len(copies) == 8
 
 
 def test_predicted_and_realised_value(small, games):
