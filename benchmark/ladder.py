@@ -68,7 +68,7 @@ LADDER = (
         parent="dqn.py",
         differs=("QNetwork",),
         most_lines=30,
-        reaches="0.83 times the error in a corridor with 20 actions",
+        reaches="a corridor: 1.22 times the error of one stream with 5 actions, 0.97 with 20",
     ),
     Rung(
         "per_dqn.py",
