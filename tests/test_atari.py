@@ -1,5 +1,6 @@
 """dqn_atari.py: its environments, its replay buffer, its loop and its command line."""
 
+import importlib.metadata
 import json
 import resource
 import shutil
@@ -506,6 +507,20 @@ def test_the_target_network_begins_as_the_online_one(small, games, monkeypatch):
     monkeypatch.setattr(dqn_atari, "backpropagate", look)
     train(small(total_timesteps=60, learning_starts=50, target_network_frequency=1_000))
     assert differences[0] == 0 < differences[1], "and it stays behind"
+
+
+def test_what_a_run_logs_and_leaves(small, games):
+    """By the names that dashboards and reports know. Steps by steps a second are seconds, fewer than the whole run's."""
+    run_dir = train(small(total_timesteps=360, learning_starts=90, eval_frequency=100))
+    logged, final = scalars(run_dir), result(run_dir)
+    assert set(logged) == {
+        *("charts/episodic_return", "charts/episodic_length", "charts/epsilon", "charts/frames", "charts/SPS"),
+        *("losses/td_loss", "losses/q_values", "eval/episodic_return", "eval/episodic_return_std"),
+        *("eval/q_predicted", "eval/q_realised"),
+    }
+    seconds = [step / sps for step, sps in logged["charts/SPS"]]
+    assert 0 < seconds[0] < seconds[1] < seconds[2] < final["seconds"] < 60
+    assert final["best_return"] == 12 and final["ale_py"] == importlib.metadata.version("ale_py")
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
