@@ -510,7 +510,7 @@ def test_the_target_network_begins_as_the_online_one(small, games, monkeypatch):
 
 
 def test_what_a_run_logs_and_leaves(small, games):
-    """By the names that dashboards and reports know. Steps by steps a second are seconds, fewer than the whole run's."""
+    """By the names that dashboards know. Steps by steps a second are seconds, fewer than those of the whole run."""
     run_dir = train(small(total_timesteps=360, learning_starts=90, eval_frequency=100))
     logged, final = scalars(run_dir), result(run_dir)
     assert set(logged) == {

@@ -121,8 +121,11 @@ def test_after_a_resume_events_count_once_and_the_best_before_is_kept(tmp_path, 
         train(small(tmp_path / "stopped", **arguments))
     (run_dir,) = (tmp_path / "stopped").iterdir()
     assert scalars(run_dir)["losses/td_loss"][-1][0] == 200
+    before = load_checkpoint(Args(resume=run_dir))[1]["counters"][-1]
     _, logged, result = outcome(train(Args(resume=run_dir)))
     assert logged == expected_logged and result == expected_result
+    seconds = json.loads((run_dir / "result.json").read_text())["seconds"]
+    assert 0 < before < seconds < 600, "those before the checkpoint, and those after it"
 
 
 def test_resume_has_the_arguments_of_the_run(stopped):

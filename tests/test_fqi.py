@@ -303,6 +303,14 @@ def test_later_collections_follow_what_was_learned(args, monkeypatch):
     assert result(run_dir)["global_step"] == 300 and result(run_dir)["updates"] == 6
 
 
+@pytest.mark.parametrize(("epsilon", "best", "within"), [(0.0, 400, 0), (0.5, 300, 4 * 8.7), (1.0, 200, 4 * 10)])
+def test_a_collection_is_greedy_but_for_epsilon(args, epsilon, best, within):
+    """Action 1 of two looks best: of 400 steps it is taken in 1 - ε and in half of ε, give or take four σ."""
+    data = fqi.collect(args(), 400, epsilon, lambda obs: np.array([[0.0, 1.0]]), np.random.default_rng(1))
+    assert data.action.sum() == pytest.approx(best, abs=within)
+    assert len(fqi.collect(args(), 400, epsilon, None, np.random.default_rng(1)).action) == 400
+
+
 def test_best_is_chosen_on_other_episodes_than_it_is_reported_on(args, monkeypatch):
     seeds, evaluate = [], fqi.evaluate
 
