@@ -349,7 +349,8 @@ def test_a_stored_data_set_is_there_from_the_start(args, tmp_path):
 
 
 def test_losses_by_hand(args, monkeypatch):
-    """Q = 2 everywhere, γ = 0, and rewards 1 to 5: squared errors of 1, 0, 1, 4 and 9, which are 3 on average."""
+    """Q = 2 everywhere, γ = 1/2, and rewards 1 to 5, of which every second 5 is terminal: the targets are 2, 3, 4, 5 and
+    5 or 6, the squared errors 0, 1, 4, 9 and 9 or 16, which are 5.3 on average."""
 
     class Two(fqi.QFunction):
         def fit(self, data, y):
@@ -359,9 +360,10 @@ def test_losses_by_hand(args, monkeypatch):
             return np.full((len(obs), self.num_actions), 2.0)
 
     monkeypatch.setattr(fqi, "QFunction", Two)
-    logged = scalars(train(args(env_id="Counter-v0", gamma=0.0)))
-    assert logged["losses/td_loss"] == [(2, 3.0), (4, 3.0)] and logged["losses/q_values"] == [(2, 2.0), (4, 2.0)]
-    assert [value for _, value in logged["losses/bellman_residual"]] == pytest.approx([3**0.5] * 2)
+    logged = scalars(train(args(env_id="Counter-v0", gamma=0.5)))
+    assert [value for _, value in logged["losses/td_loss"]] == pytest.approx([5.3] * 2)
+    assert logged["losses/q_values"] == [(2, 2.0), (4, 2.0)]
+    assert [value for _, value in logged["losses/bellman_residual"]] == pytest.approx([5.3**0.5] * 2)
 
 
 def test_the_best_is_kept_as_it_was(args, monkeypatch):
