@@ -349,8 +349,8 @@ def test_a_stored_data_set_is_there_from_the_start(args, tmp_path):
 
 
 def test_losses_by_hand(args, monkeypatch):
-    """Q = 2 everywhere, γ = 1/2, and rewards 1 to 5, of which every second 5 is terminal: the targets are 2, 3, 4, 5 and
-    5 or 6, the squared errors 0, 1, 4, 9 and 9 or 16, which are 5.3 on average."""
+    """Q = 2 everywhere, γ = 1/2, and rewards 1 to 5, every second 5 of which is terminal: the targets are 2, 3, 4, 5,
+    and 5 or 6, the squared errors 0, 1, 4, 9, and 9 or 16, which are 5.3 on average."""
 
     class Two(fqi.QFunction):
         def fit(self, data, y):
