@@ -300,7 +300,9 @@ def test_later_collections_follow_what_was_learned(args, monkeypatch):
     monkeypatch.setattr(fqi, "collect", record)
     run_dir = train(args(collections=3, iterations=6, epsilon=0.1))
     assert calls == [(100, 0.1, True), (100, 0.1, False), (100, 0.1, False)]
-    assert result(run_dir)["global_step"] == 300 and result(run_dir)["updates"] == 6
+    final = result(run_dir)
+    assert final["global_step"] == 300 and final["updates"] == 6 and 0 < final["seconds"] < 60
+    assert [step for step, _ in scalars(run_dir)["eval/last_return"]] == [6], "logged with the last iteration"
 
 
 @pytest.mark.parametrize(("epsilon", "best", "within"), [(0.0, 400, 0), (0.5, 300, 4 * 8.7), (1.0, 200, 4 * 10)])
