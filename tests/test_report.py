@@ -705,7 +705,8 @@ def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):
     suite = {"environments": {"CartPole-v1": {"gamma": 0.9}, "Acrobot-v1": {"gamma": 0.8}}}
     suite_dir = write_suite(tmp_path, {"a.py": 0.5}, ENV_IDS, 5, suite=suite | {"sweeps": {"gamma": [0.8, 0.9]}})
     assert bench("report", "suite")[0] == 0
-    panel = (tmp_path / "report" / "figures" / "sweeps.svg").read_text()
+    text, panel = ((tmp_path / "report" / name).read_text() for name in ("report.md", "figures/sweeps.svg"))
+    assert "CartPole-v1, Acrobot-v1, normalised final return, IQM:" in text
     assert "<!-- 0.8 -->" in panel and "<!-- 0.9 -->" in panel, "ticks of the values"
     assert read(suite_dir).labels == ["a.py", "a.py --gamma=0.8", "a.py --gamma=0.9"]
 

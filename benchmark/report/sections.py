@@ -296,7 +296,7 @@ def sweeps(analysis: Analysis) -> Section | None:
     """A panel and a table for each argument that was varied, and for each environment whose returns have no scale."""
     scripts = list(dict.fromkeys(base_of(label) for label in analysis.labels))
     scaled = [env_id for env_id in analysis.groups if env_id in analysis.references]
-    places = {"all environments" if len(scaled) > 1 else scaled[0]: scaled} if scaled else {}
+    places = {", ".join(scaled): scaled} if scaled else {}
     places |= {env_id: [env_id] for env_id in analysis.groups if env_id not in scaled}
     panels, tables = [], []
     for (name, values), (place, env_ids) in itertools.product(
