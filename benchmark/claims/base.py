@@ -145,10 +145,8 @@ class Findings:
             by, named = origin([args for _, args, _ in self.ran]), f"{named}; {len(self.ran)} runs"
             seconds = sum(seconds for _, _, seconds in self.ran)
         else:
-            by, seconds = (
-                self.begun_by,
-                sum(os.times()[:4]),
-            )  # user and system, with the processes that this one started
+            by = self.begun_by
+            seconds = sum(os.times()[:4])  # user and system, with the processes that this one started
         return f"{by}; {named}; {seconds / 3600:.2f} hours of computing."
 
     def write(self) -> None:
