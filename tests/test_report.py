@@ -733,6 +733,17 @@ def test_a_sweep_shows_every_environment_and_every_value_at_its_place(bench, tmp
     assert [list(line.get_xdata()) for line in panel.lines if len(line.get_xdata()) < 5] == [[1, 2], [0, 1, 2]]
 
 
+def test_a_value_that_ran_in_one_of_two_environments_has_no_mean_over_both(tmp_path):
+    suite = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.8, 0.9]}}
+    suite_dir = write_suite(tmp_path, {"a.py": 0.5}, ENV_IDS, 5, suite=suite)
+    for folder in suite_dir.glob("a__Acrobot-v1__*"):
+        if '"gamma": 0.8' in next(folder.glob("*/args.json")).read_text():
+            shutil.rmtree(folder)
+    analysis = Analysis(read(suite_dir))
+    assert list(sections.swept(analysis, "a.py", "gamma", [0.8, 0.9], list(ENV_IDS))) == [1]
+    assert list(sections.swept(analysis, "a.py", "gamma", [0.8, 0.9], ["CartPole-v1"])) == [0, 1]
+
+
 def test_pairs_that_have_too_few_seeds_are_counted_where_they_stand(bench, tmp_path):
     """Of five contenders 7 pairs matter and 3 are folded away, as above; the first of each is named."""
     write_suite(tmp_path, LADDER, ENV_IDS, 1)
