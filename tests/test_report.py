@@ -711,14 +711,19 @@ def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):
     assert read(suite_dir).labels == ["a.py", "a.py --gamma=0.8", "a.py --gamma=0.9"]
 
 
+def remove_runs(suite_dir, pattern, name, value):
+    """Those in folders like this that have this argument."""
+    for folder in suite_dir.glob(pattern):
+        if json.loads(next(folder.glob("*/args.json")).read_text())[name] == value:
+            shutil.rmtree(folder)
+
+
 def test_a_sweep_shows_every_environment_and_every_value_at_its_place(bench, tmp_path):
     """Environments without a scale have a panel and a table each; whatever is tried, one returns 7, the other 3."""
     suite = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.8, 0.9, 0.99]}}
     env_ids = {"Seven-v0": (7.0, 7.0), "Three-v0": (3.0, 3.0)}
     suite_dir = write_suite(tmp_path, {"a.py": 0.5, "b.py": 0.5}, env_ids, 5, suite=suite)
-    for folder in suite_dir.glob("a__Seven-v0__*"):
-        if '"gamma": 0.8' in next(folder.glob("*/args.json")).read_text():
-            shutil.rmtree(folder)
+    remove_runs(suite_dir, "a__Seven-v0__*", "gamma", 0.8)
     bench("report", "suite", "--output", "docs/data", "--page", "docs/page.md")
     header = "| gamma | 0.8 | 0.9 | 0.99 |\n|---|---:|---:|---:|\n"
     seven, three = "7.00 (7.00 to 7.00)", "3.00 (3.00 to 3.00)"
@@ -736,9 +741,7 @@ def test_a_sweep_shows_every_environment_and_every_value_at_its_place(bench, tmp
 def test_a_value_that_ran_in_one_of_two_environments_has_no_mean_over_both(tmp_path):
     suite = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.8, 0.9]}}
     suite_dir = write_suite(tmp_path, {"a.py": 0.5}, ENV_IDS, 5, suite=suite)
-    for folder in suite_dir.glob("a__Acrobot-v1__*"):
-        if '"gamma": 0.8' in next(folder.glob("*/args.json")).read_text():
-            shutil.rmtree(folder)
+    remove_runs(suite_dir, "a__Acrobot-v1__*", "gamma", 0.8)
     analysis = Analysis(read(suite_dir))
     assert list(sections.swept(analysis, "a.py", "gamma", [0.8, 0.9], list(ENV_IDS))) == [1]
     assert list(sections.swept(analysis, "a.py", "gamma", [0.8, 0.9], ["CartPole-v1"])) == [0, 1]

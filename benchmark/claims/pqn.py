@@ -46,7 +46,7 @@ RATES = (3e-3, 1e-2, 3e-2)
 SOLVED = 475
 
 UPDATES, MEASURED_EVERY, BATCH_SIZE = 20_000, 100, 32  # of the part baird
-GAMMA, TAU = 0.99, 0.015  # dqn.py's, of which the target network makes such a step with every update
+GAMMA, TAU = pqn.Args().gamma, dqn.Args().tau  # dqn.py too has one step of its target network for each update
 KINDS = NORM, NEITHER, TARGET = "layer normalisation", "neither", "target network"
 
 
