@@ -715,6 +715,14 @@ def test_what_a_supervisor_tells_by_its_exit_code(tmp_path):
     assert read_attempts(tmp_path / "run")[0]["reason"] == "ended without a result.json"
 
 
+def test_a_supervisor_is_our_own_and_says_in_words_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "filelock.py").write_text("raise SystemExit('a file of the user, with the name of what we import')")
+    supervisor = local.start(tmp_path)
+    _, said = supervisor.communicate(timeout=60)
+    assert supervisor.returncode == 1 and said == f"{tmp_path / 'job.json'} is missing or not whole\n"
+
+
 def test_sigkill_of_a_supervisor(tmp_path):
     """The kernel ends the script with it, and the harness counts the run as failed and says why."""
     harness, watching = start_of_a_long_run(tmp_path)
