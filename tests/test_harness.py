@@ -4,6 +4,7 @@ The scripts are fakes of a few milliseconds (fakes.py), but processes of their o
 """
 
 import dataclasses
+import io
 import json
 import math
 import os
@@ -910,6 +911,46 @@ def test_how_long_a_run_takes_and_how_many_failed_is_learned_on_the_way(bench, m
     assert known[0] == (None, 0) and known[-1] == (0.3, 0)
     bench("run", *FAKE, "--num-seeds", "2", "--retries", "0", "--arguments", "does=fail")
     assert known[-1] == (None, 2)
+
+
+@pytest.fixture
+def pool(bench, tmp_path):
+    """pool() is a new Pool of three runs, two at a time, of which the first is complete and says it took 40 s."""
+    bench("run", *FAKE, "--num-seeds", "1")
+    suite = tmp_path / "runs" / "default"
+    (first,), _ = read_plan(suite)
+    (result,) = suite.glob("*/*/result.json")
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"seconds": 40.0}))
+    return lambda: local.Pool(suite, [dataclasses.replace(first, seed=seed) for seed in (1, 2, 3)], 2)
+
+
+def test_how_far_it_is_stands_in_a_file_once_a_minute(pool, monkeypatch, capfd):
+    """One run is done, two wait, of 40 s each."""
+    waiting, now = pool(), time.monotonic()
+    assert (waiting.bar.total, waiting.bar.n) == (3, 1)
+    for seconds, expected in ((58, 0), (62, 1), (120, 0), (124, 1)):
+        monkeypatch.setattr(local.time, "monotonic", lambda seconds=seconds: now + seconds)
+        waiting.say_how_far()
+        line = "1 of 3 runs, 0 running, 0 failed, left: about 40 s with 2 at a time\n"
+        assert capfd.readouterr() == ("", line * expected)
+    waiting.running[None] = waiting.pending.popleft()[1]
+    waiting.failed = 1
+    monkeypatch.setattr(local.time, "monotonic", lambda: now + 200)
+    waiting.say_how_far()
+    assert capfd.readouterr().err.startswith("1 of 3 runs, 1 running, 1 failed, left: about 40 s")
+
+
+def test_how_far_it_is_is_drawn_once_a_second_on_a_terminal(pool, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    waiting, drawn, now = pool(), [], time.monotonic()
+    monkeypatch.setattr(waiting.bar, "set_postfix_str", drawn.append)
+    for seconds in (0, 0.5, 1.5, 2, 62, 122):
+        monkeypatch.setattr(local.time, "monotonic", lambda seconds=seconds: now + seconds)
+        waiting.say_how_far()
+    assert drawn == ["0 running, 0 failed, left: about 40 s with 2 at a time"] * 4
+    assert terminal.getvalue().startswith("\rruns 1/3 |") and "1 of 3 runs" not in terminal.getvalue()
 
 
 def test_sigterm_means_what_it_did_once_the_runs_have_ended():
