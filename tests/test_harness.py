@@ -4,6 +4,7 @@ The scripts are fakes of a few milliseconds (fakes.py), but processes of their o
 """
 
 import dataclasses
+import errno
 import io
 import json
 import math
@@ -29,7 +30,7 @@ from filelock import FileLock
 import dqn
 from benchmark import __main__ as command_line
 from benchmark.launch import local, status
-from benchmark.launch.supervise import LOCKED
+from benchmark.launch.supervise import CANNOT_WRITE, LOCKED
 from benchmark.run_folder import finite, is_locked, log_tail, read_attempts, text_hash, why_incomplete, write_attempts
 from benchmark.suite import (
     SUITES,
@@ -599,6 +600,28 @@ def test_a_disk_that_is_full(tmp_path):
         subprocess.run(["umount", str(runs)], check=True)
 
 
+def does_not_fit(*_):
+    raise OSError(errno.ENOSPC, "full", "a file")
+
+
+def says_it_does_not_fit(_):
+    says_so = f"import sys; print('full: a file', file=sys.stderr); sys.exit({CANNOT_WRITE})"
+    return subprocess.Popen([sys.executable, "-c", says_so], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    "name, instead",
+    [("prepare", does_not_fit), ("start", says_it_does_not_fit), ("why_it_ended", does_not_fit)],
+    ids=["before a run", "in its supervisor", "after it"],
+)
+def test_where_a_disk_is_full_makes_no_difference(bench, monkeypatch, name, instead):
+    """One sentence and nothing more is started, whoever is the first to see it."""
+    monkeypatch.setattr(local, name, instead)
+    code, _, err = bench("run", *FAKE, "--num-seeds", "2", "--retries", "0", "--arguments", "does=fail")
+    assert code == 2 and len(list(Path("runs").glob("*/*/*/args.json"))) == (name == "why_it_ended")
+    assert err == "error: cannot write what the runs need (full: a file); the same command goes on from here\n"
+
+
 def test_a_run_folder_deleted_in_the_middle(tmp_path):
     write_script(tmp_path)
     arguments = command("run", *FAKE, "--num-seeds", 2, "--workers", 2, "--arguments", "sleep=1")
@@ -922,6 +945,23 @@ def pool(bench, tmp_path):
     (result,) = suite.glob("*/*/result.json")
     result.write_text(json.dumps(json.loads(result.read_text()) | {"seconds": 40.0}))
     return lambda: local.Pool(suite, [dataclasses.replace(first, seed=seed) for seed in (1, 2, 3)], 2)
+
+
+def test_a_run_that_another_harness_is_busy_with_is_looked_at_again_two_seconds_later(pool, monkeypatch):
+    """The third is started meanwhile; the second once its time has come, and not as soon as its lock is free."""
+    waiting = pool()
+    monkeypatch.setattr(local, "start", Path)  # in place of a process, its folder
+    monkeypatch.setattr(local.time, "monotonic", lambda: 100.0)
+    how = {"time_limit": 60.0, "retries": 0, "environ": {}}
+    (_, second), (_, third) = waiting.pending
+    (waiting.suite_dir / second.folder).mkdir()
+    with FileLock(waiting.suite_dir / second.folder / "lock"):
+        waiting.start_what_is_due(how, track=False)
+    for now, expected in ((100.0, [third]), (101.9, [third]), (102.0, [third, second])):
+        monkeypatch.setattr(local.time, "monotonic", lambda now=now: now)
+        waiting.start_what_is_due(how, track=False)
+        assert list(waiting.running.values()) == expected
+        assert list(waiting.pending) == ([] if second in expected else [(102.0, second)])
 
 
 def test_how_far_it_is_stands_in_a_file_once_a_minute(pool, monkeypatch, capfd):
