@@ -968,7 +968,7 @@ def test_how_far_it_is_stands_in_a_file_once_a_minute(pool, monkeypatch, capfd):
     """One run is done, two wait, of 40 s each."""
     waiting, now = pool(), time.monotonic()
     assert (waiting.bar.total, waiting.bar.n) == (3, 1)
-    for seconds, expected in ((58, 0), (62, 1), (120, 0), (124, 1)):
+    for seconds, expected in ((58, 0), (60.5, 1), (119, 0), (121, 1)):
         monkeypatch.setattr(local.time, "monotonic", lambda seconds=seconds: now + seconds)
         waiting.say_how_far()
         line = "1 of 3 runs, 0 running, 0 failed, left: about 40 s with 2 at a time\n"
