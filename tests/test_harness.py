@@ -649,6 +649,19 @@ def test_ctrl_c_stops_children_and_the_same_command_goes_on(tmp_path):
     assert set(results(tmp_path).values()) == {1}
 
 
+def test_after_a_second_ctrl_c_a_deaf_script_has_no_ten_seconds_left(tmp_path):
+    write_script(tmp_path)
+    arguments = command("run", *FAKE, "--num-seeds", 1, "--arguments", "does=hang")
+    harness = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRON, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("runs/*/*/*/args.json")):
+        time.sleep(0.02)
+    for _ in range(2):
+        time.sleep(1)  # until it hears nothing; until it is waited for
+        assert harness.poll() is None
+        harness.send_signal(signal.SIGINT)
+    assert harness.wait(timeout=5) == 130 and processes(tmp_path) == []
+
+
 def test_a_run_that_is_interrupted_while_it_is_tried_again_has_not_failed(tmp_path):
     write_script(tmp_path)
     arguments = command("run", *FAKE, "--num-seeds", 1, "--retries", 1, "--arguments", "does=once", "sleep=0.5")
