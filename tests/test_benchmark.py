@@ -1,5 +1,6 @@
 """What the benchmarks lean on: which runs count as done, what a failed run does, and what is timed."""
 
+import errno
 import json
 import os
 import signal
@@ -52,7 +53,8 @@ def test_seeds_that_are_missing_are_run_and_others_are_not(run_seeds, tmp_path):
 
 def test_a_seed_is_tried_once_with_one_thread(run_seeds):
     (folder, _) = run_seeds({"gamma": 0.5}, [1])[1]
-    assert json.loads((folder / "args.json").read_text())["threads"] == "1"
+    args = json.loads((folder / "args.json").read_text())
+    assert args["threads"] == "1" and args["track"] is False
     with pytest.raises(SystemExit):
         run_seeds({"does": "once"}, [1])
 
@@ -61,6 +63,15 @@ def test_a_failed_seed_is_not_averaged_away(run_seeds, capsys):
     with pytest.raises(SystemExit, match="1 of 1 runs failed"):
         run_seeds({"does": "fail"}, [1])
     assert "these are the last words" in capsys.readouterr().err
+
+
+def test_a_study_that_cannot_write_says_so(run_seeds, monkeypatch):
+    def does_not_fit(*_):
+        raise OSError(errno.ENOSPC, "full", "a file")
+
+    monkeypatch.setattr(local, "prepare", does_not_fit)
+    with pytest.raises(SystemExit, match=r"error: cannot write what the runs need \(full: a file\)"):
+        run_seeds({}, [1])
 
 
 def test_a_study_that_is_ended_says_how_to_go_on(run_seeds, tmp_path, capsys):
