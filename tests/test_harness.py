@@ -523,6 +523,7 @@ def test_a_retry_that_succeeds(bench, tmp_path):
     code, out, err = bench("run", *FAKE, "--num-seeds", "2", "--arguments", "does=once")
     assert (code, err) == (0, "") and out.startswith("2 done")
     assert set(results(tmp_path).values()) == {1} and logs(tmp_path).count("attempt 2 of 2") == 2
+    assert not list(tmp_path.rglob("attempts.json")), "of what succeeded in the end nothing failed"
 
 
 def test_a_script_that_does_not_hear_ctrl_c_is_asked_to_end_all_the_same(bench, tmp_path):
