@@ -141,7 +141,6 @@ def run(folder: Path, stop: Stop) -> int:
     for number in range(1, job["retries"] + 2):
         if complete_folder(folder):
             break
-        started = time.time()
         reason = attempt(job, folder, stop, f"attempt {number} of {job['retries'] + 1}")
         if complete_folder(folder):
             break
@@ -149,7 +148,7 @@ def run(folder: Path, stop: Stop) -> int:
             (folder / "attempts.json").unlink(missing_ok=True)  # nothing is decided: it has attempts left
             return INTERRUPTED
         reason = reason or wrong_results(folder) or "ended without a result.json"
-        attempts.append({"started": started, "seconds": time.time() - started, "reason": reason})
+        attempts.append({"reason": reason})
         write_attempts(folder, attempts)
     else:
         return FAILED
