@@ -3,6 +3,7 @@
 import json
 import struct
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -110,10 +111,13 @@ def write_run(folder: Path, args: dict, curve: np.ndarray, steps: np.ndarray, mo
 
 
 def write_suite(
-    folder: Path, scripts: dict[str, float], env_ids: dict[str, tuple[float, float]], num_seeds: int, more: int = 0,
-    suite: dict | None = None, evaluations: int = 20,
+    folder: Path, scripts: dict[str, float | Callable], env_ids: dict[str, tuple[float, float]], num_seeds: int,
+    more: int = 0, suite: dict | None = None, evaluations: int = 20,
 ) -> Path:  # fmt: skip
-    """A suite's folder as `run` leaves it. scripts: {name: how good, 0 to 1}; env_ids: {name: (worst, best) return}."""
+    """A suite's folder as `run` leaves it. env_ids: {name: (worst, best) return}.
+
+    scripts: {name: how good, 0 to 1, or a function of its flags that says so}.
+    """
     for i, name in enumerate(scripts):
         write_script(folder / "scripts", name, f"# {i}\n")
     runs = expand(suite or {}, folder, [str(folder / "scripts" / name) for name in scripts], env_ids, num_seeds)
@@ -123,7 +127,8 @@ def write_suite(
     rng = np.random.default_rng(0)
     for run in runs:
         worst, best = env_ids[run.env_id]
-        skill = np.clip(scripts[Path(run.script).name] + rng.normal(0, 0.12), 0, 1.05)
+        good = scripts[Path(run.script).name]
+        skill = np.clip((good(run.flags) if callable(good) else good) + rng.normal(0, 0.12), 0, 1.05)
         share = skill * (1 - np.exp(-np.linspace(0, 4, evaluations))) + rng.normal(0, 0.03, evaluations)
         args = {"env_id": run.env_id, "seed": run.seed, "exp_name": run.label, "gamma": 0.99, "eval_episodes": 20}
         args |= {"total_timesteps": 100_000, "eval_frequency": 5_000, "commit": "abc", "torch": "2.13", **run.flags}

@@ -695,9 +695,23 @@ def test_sweeps_have_a_panel_for_each_argument(bench, tmp_path):
     suite = {"arguments": {"gamma": 0.9, "batch": 32}, "sweeps": {"gamma": [0.8, 0.9, 0.99], "batch": [32, 64]}}
     write_suite(tmp_path, {"a.py": 0.5}, {"CartPole-v1": (20.0, 500.0)}, 5, suite=suite)
     code, out, _ = bench("report", "suite")
-    assert code == 0 and len(out.splitlines()) == 3 + 1, "every variant against the base, and no other pair"
-    assert all("and a.py at 5 seeds" in line or "than a.py at 5 seeds:" in line for line in out.splitlines()[:3])
+    said = ["No evidence of a difference in 3 other pairs.", "and of 3 more pairs in the report"]
+    assert code == 0 and out.splitlines() == [*said, "report: report/index.html"]
+    folded = (tmp_path / "report" / "report.md").read_text().split("<details>")[1].split("</details>")[0]
+    sentences = [line for line in folded.splitlines() if line.startswith("- ")]
+    assert len(sentences) == 3, "every variant against the base, and no other pair"
+    assert all(line.startswith("- No evidence") and "and a.py at 5 seeds" in line for line in sentences)
     assert (tmp_path / "report" / "figures" / "sweeps.svg").exists()
+
+
+def test_of_a_sweep_those_values_are_named_that_differ(bench, tmp_path):
+    """Seeds differ by 0.12: with γ 0.8 all of ten end below all of those with 0.9; with 0.99 some."""
+    suite = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.8, 0.9, 0.99]}}
+    good = {"a.py": lambda flags: 0.1 if flags["gamma"] == 0.8 else 0.8}
+    write_suite(tmp_path, good, {"CartPole-v1": (20.0, 500.0)}, 10, suite=suite)
+    worse, alike, *_ = bench("report", "suite")[1].splitlines()
+    assert worse.startswith("a.py --gamma=0.8 is worse than a.py at 10 seeds")
+    assert alike == "No evidence of a difference in 1 other pair."
 
 
 def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):

@@ -81,16 +81,18 @@ def differing_in(group: dict[str, list[Record]]) -> dict[str, dict[str, str]]:
 
 
 def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
-    """A sentence a pair, over all environments that both have: of those that matter most, and of the others."""
-    found, few = {True: [], False: []}, {True: 0, False: 0}  # by whether the pair matters
+    """A sentence a pair, over all environments that both have: of those that matter most, and of the others.
+
+    Of a sweep, whose table and figure show the values that do not differ, those that do matter most.
+    """
+    found, few, alike = {True: [], False: []}, {True: 0, False: 0}, 0  # by whether the pair matters
     for a, b in analysis.pairs:
         matters = analysis.matters(a, b)
-        sentences = found[matters]
         comparison = analysis.comparisons.get((a, b, None))
         if not comparison:
             without = [label for label in (a, b) if label not in analysis.labels and not analysis.has_failed(label)]
             nothing = f"There is no complete run of {' or '.join(without)}."
-            sentences.append(nothing if without else f"{a} and {b} have no environment in common.")
+            found[matters].append(nothing if without else f"{a} and {b} have no environment in common.")
             continue
         if comparison.seeds < FEWEST:
             few[matters] += 1
@@ -107,10 +109,14 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
                 for verdict in dict.fromkeys(decided.values())
             )
             sentence += f" Taking environments singly, {a} is {places}."
-        sentences.append(sentence)
+        elif analysis.results.sweeps and comparison.seeds >= FEWEST and comparison.verdict == "no evidence":
+            matters, alike = False, alike + 1
+        found[matters].append(sentence)
     for matters, count in few.items():
         if count > 1:
             found[matters].append(f"The same holds for {count - 1} more {'pairs' if count > 2 else 'pair'}.")
+    if alike:
+        found[True].append(f"No evidence of a difference in {alike} other {'pairs' if alike > 1 else 'pair'}.")
     return found[True], found[False]
 
 
