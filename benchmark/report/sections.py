@@ -83,7 +83,7 @@ def differing_in(group: dict[str, list[Record]]) -> dict[str, dict[str, str]]:
 def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
     """A sentence a pair, over all environments that both have: of those that matter most, and of the others.
 
-    Of a sweep, whose table and figure show the values that do not differ, those that do matter most.
+    In a sweep those matter most that differ; its table and figure show the others.
     """
     found, few, alike = {True: [], False: []}, {True: 0, False: 0}, 0  # by whether the pair matters
     for a, b in analysis.pairs:
