@@ -695,7 +695,7 @@ def test_sweeps_have_a_panel_for_each_argument(bench, tmp_path):
     suite = {"arguments": {"gamma": 0.9, "batch": 32}, "sweeps": {"gamma": [0.8, 0.9, 0.99], "batch": [32, 64]}}
     write_suite(tmp_path, {"a.py": 0.5}, {"CartPole-v1": (20.0, 500.0)}, 5, suite=suite)
     code, out, _ = bench("report", "suite")
-    said = ["No evidence of a difference in 3 other pairs.", "and of 3 more pairs in the report"]
+    said = ["No evidence of a difference in 3 pairs.", "and of 3 more pairs in the report"]
     assert code == 0 and out.splitlines() == [*said, "report: report/index.html"]
     folded = (tmp_path / "report" / "report.md").read_text().split("<details>")[1].split("</details>")[0]
     sentences = [line for line in folded.splitlines() if line.startswith("- ")]

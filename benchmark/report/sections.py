@@ -116,7 +116,8 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
         if count > 1:
             found[matters].append(f"The same holds for {count - 1} more {'pairs' if count > 2 else 'pair'}.")
     if alike:
-        found[True].append(f"No evidence of a difference in {alike} other {'pairs' if alike > 1 else 'pair'}.")
+        others = f"{alike} {'other ' if found[True] else ''}{'pairs' if alike > 1 else 'pair'}"
+        found[True].append(f"No evidence of a difference in {others}.")
     return found[True], found[False]
 
 
