@@ -705,13 +705,13 @@ def test_sweeps_have_a_panel_for_each_argument(bench, tmp_path):
 
 
 def test_of_a_sweep_those_values_are_named_that_differ(bench, tmp_path):
-    """Seeds differ by 0.12: with γ 0.8 all of ten end below all of those with 0.9; with 0.99 some."""
-    suite = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.8, 0.9, 0.99]}}
+    """Seeds differ by 0.12: with γ 0.8 all of ten end below all of those with 0.9; with 0.99 and 1 some."""
+    suite = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.8, 0.9, 0.99, 1.0]}}
     good = {"a.py": lambda flags: 0.1 if flags["gamma"] == 0.8 else 0.8}
     write_suite(tmp_path, good, {"CartPole-v1": (20.0, 500.0)}, 10, suite=suite)
     worse, alike, *_ = bench("report", "suite")[1].splitlines()
     assert worse.startswith("a.py --gamma=0.8 is worse than a.py at 10 seeds")
-    assert alike == "No evidence of a difference in 1 other pair."
+    assert alike == "No evidence of a difference in 2 other pairs."
 
 
 def test_a_sweep_whose_base_differs_between_environments(bench, tmp_path):

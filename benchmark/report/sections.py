@@ -85,7 +85,7 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
 
     In a sweep those matter most that differ; its table and figure show the others.
     """
-    found, few, alike = {True: [], False: []}, {True: 0, False: 0}, 0  # by whether the pair matters
+    found, few, alike = {True: [], False: []}, {True: 0, False: 0}, []  # by whether the pair matters
     for a, b in analysis.pairs:
         matters = analysis.matters(a, b)
         comparison = analysis.comparisons.get((a, b, None))
@@ -110,15 +110,16 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
             )
             sentence += f" Taking environments singly, {a} is {places}."
         elif analysis.results.sweeps and comparison.seeds >= FEWEST and comparison.verdict == "no evidence":
-            matters, alike = False, alike + 1
+            alike.append(sentence)
+            continue
         found[matters].append(sentence)
     for matters, count in few.items():
         if count > 1:
             found[matters].append(f"The same holds for {count - 1} more {'pairs' if count > 2 else 'pair'}.")
-    if alike:
-        others = f"{alike} {'other ' if found[True] else ''}{'pairs' if alike > 1 else 'pair'}"
-        found[True].append(f"No evidence of a difference in {others}.")
-    return found[True], found[False]
+    if len(alike) > 1:
+        found[True].append(f"No evidence of a difference in {len(alike)} {'other ' if found[True] else ''}pairs.")
+        return found[True], alike + found[False]
+    return found[True] + alike, found[False]
 
 
 def final_returns(analysis: Analysis) -> Section:
