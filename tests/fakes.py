@@ -1,5 +1,6 @@
 """Scripts that follow the convention of run folders in milliseconds, and folders of runs that were never made."""
 
+import errno
 import json
 import struct
 import textwrap
@@ -73,6 +74,11 @@ result = {"eval/episodic_return": float(args.seed), "seconds": args.sleep}
 (folder / "result.part").write_text(json.dumps(result))
 os.replace(folder / "result.part", folder / "result.json")
 '''
+
+
+def does_not_fit(*_):
+    """In place of what writes a file, on a disk that is full."""
+    raise OSError(errno.ENOSPC, "full", "a file")
 
 
 def write_script(folder: Path, name: str = "fake.py", more: str = "") -> Path:

@@ -1,6 +1,5 @@
 """What the benchmarks lean on: which runs count as done, what a failed run does, and what is timed."""
 
-import errno
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fakes import write_script
+from fakes import does_not_fit, write_script
 
 import per_dqn
 from benchmark.claims.base import series
@@ -66,9 +65,6 @@ def test_a_failed_seed_is_not_averaged_away(run_seeds, capsys):
 
 
 def test_a_study_that_cannot_write_says_so(run_seeds, monkeypatch):
-    def does_not_fit(*_):
-        raise OSError(errno.ENOSPC, "full", "a file")
-
     monkeypatch.setattr(local, "prepare", does_not_fit)
     with pytest.raises(SystemExit, match=r"error: cannot write what the runs need \(full: a file\)"):
         run_seeds({}, [1])

@@ -4,7 +4,6 @@ The scripts are fakes of a few milliseconds (fakes.py), but processes of their o
 """
 
 import dataclasses
-import errno
 import io
 import json
 import math
@@ -24,7 +23,7 @@ import psutil
 import pytest
 import tyro
 from conftest import ROOT
-from fakes import write_script
+from fakes import does_not_fit, write_script
 from filelock import FileLock
 
 import dqn
@@ -599,10 +598,6 @@ def test_a_disk_that_is_full(tmp_path):
         assert again.returncode == 0 and set(results(tmp_path).values()) == {1}
     finally:
         subprocess.run(["umount", str(runs)], check=True)
-
-
-def does_not_fit(*_):
-    raise OSError(errno.ENOSPC, "full", "a file")
 
 
 def says_it_does_not_fit(_):

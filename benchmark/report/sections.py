@@ -99,8 +99,8 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
             if few[matters] > 1:
                 continue
         sentence = comparison.sentence(a, b) + " †" * ((a, b, None) in analysis.surviving)
-        decided = {}
-        if comparison.seeds >= FEWEST and comparison.verdict == "no evidence":
+        undecided, decided = comparison.seeds >= FEWEST and comparison.verdict == "no evidence", {}
+        if undecided:
             singly = {e: analysis.comparisons.get((a, b, e)) for e in analysis.results.env_ids}
             decided = {e: one.verdict for e, one in singly.items() if one and one.verdict != "no evidence"}
         if decided:
@@ -109,10 +109,8 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
                 for verdict in dict.fromkeys(decided.values())
             )
             sentence += f" Taking environments singly, {a} is {places}."
-        elif analysis.results.sweeps and comparison.seeds >= FEWEST and comparison.verdict == "no evidence":
-            alike.append(sentence)
-            continue
-        found[matters].append(sentence)
+        of_a_sweep = matters and undecided and not decided and analysis.results.sweeps
+        (alike if of_a_sweep else found[matters]).append(sentence)
     for matters, count in few.items():
         if count > 1:
             found[matters].append(f"The same holds for {count - 1} more {'pairs' if count > 2 else 'pair'}.")
