@@ -789,6 +789,21 @@ def test_figures_of_many_contenders_have_room_for_their_panels(count):
     plt.close(figure)
 
 
+def test_the_figure_of_finals_names_its_contenders_once():
+    """Beside the first panel of each row: not on the others, nor in the legend. A contender's dots are on its row."""
+    figures.setup()
+    colors = palette(["a.py", "b.py"])
+    finals = {"a.py": (np.array([1.0, 3.0]), 2.0, 1.0, 3.0), "b.py": (np.array([5.0]), 5.0, 5.0, 5.0)}
+    figure = figures.finals({"E-v0": finals, "F-v0": {"b.py": finals["b.py"]}, "G-v0": finals, "H-v0": finals}, colors)
+    names = [[tick.get_text() for tick in panel.get_yticklabels()] for panel in figure.axes[:4]]
+    assert names == [["a.py", "b.py"], ["", ""], ["", ""], ["a.py", "b.py"]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["IQM and 95 % interval"]
+    dots = [line for line in figure.axes[1].lines if line.get_marker() == "."]
+    assert [np.round(line.get_ydata()).tolist() for line in dots] == [[1.0]], "b.py's, though a.py has no run there"
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("count", [3, 8, 9, 40])
 def test_every_contender_has_a_color_of_its_own(count):
     colors = palette([str(i) for i in range(count)])
