@@ -770,6 +770,19 @@ def test_pairs_that_have_too_few_seeds_are_counted_where_they_stand(bench, tmp_p
         assert lines[lines.index(said) - 1].endswith(": one seed is too few to tell.")
 
 
+@pytest.mark.parametrize(
+    "env_ids, shown",
+    [
+        ("CartPole-v1", "CartPole-v1"),
+        ("benchmark.minatar:MinAtar/SpaceInvaders-v1", "MinAtar/SpaceInvaders-v1"),
+        ("my_envs:A-v0, B-v1, other.envs:C-v0", "A-v0, B-v1, C-v0"),
+        ("x:" + 30 * "a" + 30 * "b", 17 * "a" + "…" + 16 * "b"),
+    ],
+)
+def test_a_panel_is_named_without_modules(env_ids, shown):
+    assert figures.title(env_ids) == shown
+
+
 @pytest.mark.parametrize("count", [2, 9, 17, 30])
 def test_figures_of_many_contenders_have_room_for_their_panels(count):
     """However many lines the legend has, a panel is 1.5 inches high. Names that are too long are cut in the middle."""

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Iterable, Sized
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def short(name: str, most: int = 60) -> str:
     """A name that fits into a figure: its beginning and its end, and nothing that SVG cannot hold."""
     name = "".join(character if character.isprintable() else " " for character in name)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
+
+
+def title(env_ids: str) -> str:
+    """Environments as the title of a panel: without the modules that register them, cut to fit."""
+    return short(re.sub(r"[\w.]+:", "", env_ids), TITLE)
 
 
 def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Figure, list]:
@@ -110,7 +116,7 @@ def curves(
             band(panel, x, middle, low, high, colors[label], few(colors))
         if env_id in references:
             panel.axhline(references[env_id]["reference"], color="#999999", linestyle=":", linewidth=1)
-        panel.set(title=short(env_id, TITLE), xlabel=xlabel, ylabel="greedy return")
+        panel.set(title=title(env_id), xlabel=xlabel, ylabel="greedy return")
         thousands(panel)
     dotted = [Line2D([], [], color="#999999", linestyle=":", label="reference")]
     legend(figure, colors, dotted if set(by_env) & set(references) else ())
@@ -140,7 +146,7 @@ def finals(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Figur
             panel.plot([low, high], [row, row], color="#222222", linewidth=1.4)
             panel.plot([middle], [row], "|", color="#222222", markersize=11, markeredgewidth=2)
         panel.set_yticks(range(len(rows)), [short(row, 40) if i % 3 == 0 else "" for row in rows])
-        panel.set(title=short(env_id, TITLE), xlabel="greedy return at the end", ylim=(len(rows) - 0.5, -0.5))
+        panel.set(title=title(env_id), xlabel="greedy return at the end", ylim=(len(rows) - 0.5, -0.5))
         panel.xaxis.set_major_locator(MaxNLocator(5))
     mark = Line2D([], [], color="#222222", marker="|", markersize=9, markeredgewidth=2, label="IQM and 95 % interval")
     legend(figure, {}, [mark])  # the rows have the names
@@ -177,7 +183,7 @@ def q_values(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Fig
         for label, (steps, predicted, realised) in by_label.items():
             panel.plot(steps, predicted, color=colors[label])
             panel.plot(steps, realised, color=colors[label], linestyle=(0, (3, 1.5)), linewidth=1.2)
-        panel.set(title=short(env_id, TITLE), xlabel="environment steps", ylabel="value")
+        panel.set(title=title(env_id), xlabel="environment steps", ylabel="value")
         thousands(panel)
     styles = [Line2D([], [], color="#555555", label="predicted: max Q")]
     styles += [Line2D([], [], color="#555555", linestyle=(0, (3, 1.5)), label="realised: discounted return")]
@@ -186,19 +192,19 @@ def q_values(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Fig
 
 
 def sweeps(swept: list[tuple], colors: dict[str, str]) -> Figure:
-    """A panel for each (title, swept argument, its values as text, quantity, {script: points}).
+    """A panel for each (environments, swept argument, its values as text, quantity, {script: points}).
 
     points: {place among the values: (IQM, low, high, returns of the seeds)}.
     """
     figure, axes = panels(len(swept), 3.0, most=2)
-    for panel, (title, name, texts, quantity, by_script) in zip(axes, swept, strict=True):
+    for panel, (env_ids, name, texts, quantity, by_script) in zip(axes, swept, strict=True):
         for script, points in by_script.items():
             middle, low, high, returns = zip(*points.values(), strict=True)
             band(panel, np.array(list(points)), np.array(middle), np.array(low), np.array(high), colors[script])
             for i, own in zip(points, returns, strict=True):
                 panel.plot([i] * len(own), own, ".", color=colors[script], alpha=0.4, markersize=4)
         panel.set_xticks(range(len(texts)), texts)
-        panel.set(title=short(title, TITLE), xlabel=short(name, TITLE), ylabel=quantity)
+        panel.set(title=title(env_ids), xlabel=short(name, TITLE), ylabel=quantity)
     legend(figure, colors)
     return figure
 
