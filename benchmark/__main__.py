@@ -29,7 +29,7 @@ class Run:
     """Runs what is missing of a suite, or of scripts × environments × seeds."""
 
     suite: str | None = None
-    """a TOML file, or the name of a suite that is shipped: smoke, classic, tabular, hyperparameters, n_step, atari"""
+    """a TOML file, or the name of one in benchmark/suites: smoke or classic, for instance"""
     scripts: tuple[str, ...] = ()
     """scripts to run (default: the suite's)"""
     env_ids: tuple[str, ...] = ()
