@@ -2,7 +2,6 @@
 
 import io
 import math
-import re
 from collections.abc import Iterable, Sized
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from benchmark.report.parts import without_modules
 from benchmark.report.statistics import Comparison
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666")  # Okabe and Ito, ...
@@ -51,7 +51,7 @@ def short(name: str, most: int = 60) -> str:
 
 def title(env_ids: str) -> str:
     """Environments as the title of a panel: without the modules that register them, cut to fit."""
-    return short(re.sub(r"[\w.]+:", "", env_ids), TITLE)
+    return short(without_modules(env_ids), TITLE)
 
 
 def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Figure, list]:

@@ -45,6 +45,11 @@ class Section:
         return re.sub(r"[^a-z]+", "-", self.title.lower())
 
 
+def without_modules(env_ids: str) -> str:
+    """Environments without the modules that register them: MinAtar/Breakout-v1 for minatar:MinAtar/Breakout-v1."""
+    return re.sub(r"[\w.]+:", "", env_ids)
+
+
 def number(x: float) -> str:
     """A return, with as many digits as are of use."""
     if not math.isfinite(x):
@@ -67,7 +72,7 @@ def pivot(cells: dict[tuple[str, str], str], analysis: Analysis, caption: str, m
     env_ids = [env_id for env_id in (*analysis.groups, *more) if any(key[1] == env_id for key in cells)]
     labels = [label for label in analysis.labels if any(key[0] == label for key in cells)]
     rows = [[label, *(cells.get((label, env_id), "–") for env_id in env_ids)] for label in labels]
-    return Table(["script", *env_ids], rows, caption)
+    return Table(["script", *map(without_modules, env_ids)], rows, caption)
 
 
 def seeds_text(seeds: set[int]) -> str:
