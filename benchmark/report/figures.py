@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Iterable, Sized
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from benchmark.report.parts import without_modules
 from benchmark.report.statistics import Comparison
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666")  # Okabe and Ito, ...
@@ -47,6 +47,11 @@ def short(name: str, most: int = 60) -> str:
     """A name that fits into a figure: its beginning and its end, and nothing that SVG cannot hold."""
     name = "".join(character if character.isprintable() else " " for character in name)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
+
+
+def without_modules(env_ids: str) -> str:
+    """Environments without the modules that register them: MinAtar/Breakout-v1 for minatar:MinAtar/Breakout-v1."""
+    return re.sub(r"[\w.]+:", "", env_ids)
 
 
 def title(env_ids: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 from benchmark.report.analysis import Analysis
+from benchmark.report.figures import without_modules
 
 
 @dataclass
@@ -43,11 +44,6 @@ class Section:
     @property
     def anchor(self) -> str:
         return re.sub(r"[^a-z]+", "-", self.title.lower())
-
-
-def without_modules(env_ids: str) -> str:
-    """Environments without the modules that register them: MinAtar/Breakout-v1 for minatar:MinAtar/Breakout-v1."""
-    return re.sub(r"[\w.]+:", "", env_ids)
 
 
 def number(x: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.report import figures
 from benchmark.report.analysis import Q_PREDICTED, Q_REALISED, Analysis
-from benchmark.report.parts import Picture, Section, Table, number, pivot, span, with_interval, without_modules
+from benchmark.report.parts import Picture, Section, Table, number, pivot, span, with_interval
 from benchmark.report.records import Record, arguments_that_differ, base_of
 from benchmark.report.statistics import FEWEST, area, at_least, interval, pooled_iqm, steps_to, stratified_mean
 from benchmark.suite import underscored
@@ -106,7 +106,7 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
         if decided:
             places = {verdict: [] for verdict in decided.values()}
             for env_id, verdict in decided.items():
-                places[verdict].append(without_modules(env_id) + " †" * ((a, b, env_id) in analysis.surviving))
+                places[verdict].append(figures.without_modules(env_id) + " †" * ((a, b, env_id) in analysis.surviving))
             where = "; ".join(f"{verdict} on {', '.join(names)}" for verdict, names in places.items())
             sentence += f" Taking environments singly, {a} is {where}."
         of_a_sweep = matters and undecided and not decided and analysis.results.sweeps
@@ -243,7 +243,7 @@ def improvement(analysis: Analysis) -> Section | None:
         "one script spread several times as far as those of the other; a † is left after Holm's correction for all of "
         "them. Intervals are Newcombe's (2006, method 5)."
     )
-    table = Table(["pair", "all", *map(without_modules, singly)], rows)
+    table = Table(["pair", "all", *map(figures.without_modules, singly)], rows)
     return Section("Probability of improvement", words, shown, [table])
 
 
