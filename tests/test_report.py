@@ -642,6 +642,7 @@ def test_what_differs_between_environments_is_said(bench, tmp_path):
     assert "Taking environments singly, one is better on CartPole-v1 †; worse on Acrobot-v1 †." in out
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| pair | all | CartPole-v1 | Acrobot-v1 |" in text
+    assert "\n| CartPole-v1 | one | 10 |" in text
 
 
 def test_what_a_peer_did_not_do_as_asked_is_said(bench, tmp_path):
@@ -740,19 +741,19 @@ def remove_runs(suite_dir, pattern, name, value):
 def test_a_sweep_shows_every_environment_and_every_value_at_its_place(bench, tmp_path):
     """Environments without a scale have a panel and a table each; whatever is tried, one returns 7, the other 3."""
     suite = {"arguments": {"gamma": 0.9}, "sweeps": {"gamma": [0.8, 0.9, 0.99]}}
-    env_ids = {"Seven-v0": (7.0, 7.0), "Three-v0": (3.0, 3.0)}
+    env_ids = {"my_envs:Seven-v0": (7.0, 7.0), "Three-v0": (3.0, 3.0)}
     suite_dir = write_suite(tmp_path, {"a.py": 0.5, "b.py": 0.5}, env_ids, 5, suite=suite)
-    remove_runs(suite_dir, "a__Seven-v0__*", "gamma", 0.8)
+    remove_runs(suite_dir, "a__*Seven-v0__*", "gamma", 0.8)
     bench("report", "suite", "--output", "docs/data", "--page", "docs/page.md")
     header = "| gamma | 0.8 | 0.9 | 0.99 |\n|---|---:|---:|---:|\n"
     seven, three = "7.00 (7.00 to 7.00)", "3.00 (3.00 to 3.00)"
     for path in ("docs/data/report.md", "docs/page.md"):
         text = (tmp_path / path).read_text().replace("<br>", " ")
-        assert f"Seven-v0, final return, IQM:\n\n{header}| a.py | – | {seven} | {seven} |\n| b.py | {seven} |" in text
+        assert f"\n\nSeven-v0, final return, IQM:\n\n{header}| a.py | – | {seven} | {seven} |\n| b.py | {seven} |" in text
         assert f"Three-v0, final return, IQM:\n\n{header}| a.py | {three} | {three} | {three} |" in text
     assert "finals.svg" not in text and "(data/figures/sweeps.svg)" in text, "on a page a sweep is about what it varies"
     analysis = Analysis(read(suite_dir))
-    assert list(sections.swept(analysis, "a.py", "gamma", [0.8, 0.9, 0.99], ["Seven-v0"])) == [1, 2]
+    assert list(sections.swept(analysis, "a.py", "gamma", [0.8, 0.9, 0.99], ["my_envs:Seven-v0"])) == [1, 2]
     panel, _ = sections.sweeps(analysis).picture.figure.axes
     assert [list(line.get_xdata()) for line in panel.lines if len(line.get_xdata()) < 5] == [[1, 2], [0, 1, 2]]
 

@@ -130,8 +130,8 @@ def final_returns(analysis: Analysis) -> Section:
             middle = float(pooled_iqm(values))
             dots.setdefault(env_id, {})[label] = (values, middle, float(low), float(high))
             std = number(values.std(ddof=1)) if len(values) > 1 else "–"
-            row = [env_id, label, str(len(values)), number(values.mean()), std, number(middle), span(low, high)]
-            rows.append([*row, number(values.min()), number(values.max())])
+            row = [figures.without_modules(env_id), label, str(len(values)), number(values.mean()), std]
+            rows.append([*row, number(middle), span(low, high), number(values.min()), number(values.max())])
     header = ["environment", "script", "seeds", "mean", "std", "IQM", "its 95 % interval", "lowest", "highest"]
     tables = [Table(header, rows)]
     if analysis.normalised:
@@ -318,7 +318,7 @@ def sweeps(analysis: Analysis) -> Section | None:
                 [script, *(with_interval(*own[i][:3]) if i in own else "–" for i in range(len(values)))]
                 for script, own in found.items()
             ]
-            tables.append(Table([name, *texts], rows, f"{place}, {quantity}"))
+            tables.append(Table([name, *texts], rows, f"{figures.without_modules(place)}, {quantity}"))
     if not panels:
         return None
     words = "One argument varied at a time, everything else as it was. Dots are seeds, bands 95 % intervals of the IQM."
