@@ -749,7 +749,7 @@ def test_a_sweep_shows_every_environment_and_every_value_at_its_place(bench, tmp
     seven, three = "7.00 (7.00 to 7.00)", "3.00 (3.00 to 3.00)"
     for path in ("docs/data/report.md", "docs/page.md"):
         text = (tmp_path / path).read_text().replace("<br>", " ")
-        assert f"\n\nSeven-v0, final return, IQM:\n\n{header}| a.py | – | {seven} | {seven} |\n| b.py | {seven} |" in text
+        assert f"\nSeven-v0, final return, IQM:\n\n{header}| a.py | – | {seven} | {seven} |\n| b.py | {seven} |" in text
         assert f"Three-v0, final return, IQM:\n\n{header}| a.py | {three} | {three} | {three} |" in text
     assert "finals.svg" not in text and "(data/figures/sweeps.svg)" in text, "on a page a sweep is about what it varies"
     analysis = Analysis(read(suite_dir))
