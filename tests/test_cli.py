@@ -362,7 +362,10 @@ def test_ctrl_c_ends_cleanly(tmp_path, compiled, number):
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err == "interrupted\n"
+    lines = err.splitlines()
+    if compiled == "--compile":  # the CUDA build of PyTorch 2.14 warns by itself where nvcc is, but no GPU
+        lines = [line for line in lines if "No CUDA runtime is found" not in line]
+    assert lines == ["interrupted"]
     (run_dir,) = tmp_path.iterdir()
     assert not (run_dir / "result.json").exists()
     assert scalars(run_dir)["eval/episodic_return"][0][0] == 1000
