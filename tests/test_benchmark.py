@@ -138,6 +138,23 @@ def test_times_become_a_part_of_a_page(tmp_path, monkeypatch, capsys):
     assert table in text and "\n    python -m benchmark.speed replay --repeats 3 --page\n\nCommit " in text
 
 
+def test_bars_of_times_are_a_picture_of_the_page(tmp_path, monkeypatch):
+    """A bar as long as the median of three turns, 3 and 4, with a line over their range, 2 to 4 and 4 to 9."""
+    figure = timing.bars({"a step": {"ours": [2.0, 4.0, 3.0], "theirs": [4.0, 4.0, 9.0]}}, ["ours"])
+    (panel,) = figure.axes
+    lengths, (lines,) = panel.patches, panel.collections
+    assert [bar.get_width() for bar in lengths] == [3.0, 4.0]
+    assert lengths[0].get_facecolor() != lengths[1].get_facecolor()
+    assert [line[:, 0].tolist() for line in lines.get_segments()] == [[2.0, 4.0], [4.0, 9.0]]
+    monkeypatch.setattr(timing, "ROOT", tmp_path)
+    page = tmp_path / "docs" / "results" / "speed.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("# Speed\n")
+    timing.publish("speed", "peers", replay.Args(page=True), ["a table"], figure, "two bars")
+    assert "\na table\n\n![two bars](data/speed/peers.svg)\n" in page.read_text()
+    assert "theirs" in (page.parent / "data" / "speed" / "peers.svg").read_text()
+
+
 def test_contenders_of_prioritized_replay_do_the_same_work():
     """The plain array draws by the same priorities as the tree, and stores the same ones."""
     rng = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmark.speed.timing import in_turns, on_one_core, publish, report, step_of_cleanrl, step_of_script
+from benchmark.speed.timing import bars, in_turns, on_one_core, publish, report, step_of_cleanrl, step_of_script
 
 WORK = {
     "learning_starts": 1_000,
@@ -81,12 +81,15 @@ def main() -> None:
         if args.jax:
             programs["CleanRL dqn_jax.py"] = partial(cleanrl, args, script="dqn_jax.py")
     mine = [name for name in programs if name.startswith("dqn.py")]
-    tables = []
+    times, tables = {}, []
     for every in args.train_frequencies:
         title = f"a step, one update every {every} steps"
         turns = {name: partial(program, train_frequency=every) for name, program in programs.items()}
-        tables.append(report(in_turns(turns, args.repeats, title), title, mine))
-    publish("speed", "peers", args, tables)
+        times[title] = in_turns(turns, args.repeats, title)
+        tables.append(report(times[title], title, mine))
+    publish(
+        "speed", "peers", args, tables, bars(times, mine), "Microseconds a step of each program, medians and ranges"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Clocks, programs that take turns, and medians."""
+"""Clocks, programs that take turns, medians, and what becomes of them on a page."""
 
 import os
 import statistics
@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmark.pages import command_line, here, markdown, write_block
+from benchmark.report import figures
 from benchmark.run_folder import ROOT, read_scalars
 from benchmark.suite import as_arguments
 
@@ -53,11 +56,35 @@ def report(times: dict[str, list[float]], title: str, mine: list[str]) -> str:
     return text
 
 
-def publish(script: str, part: str, args, tables: list[str]) -> None:
-    """With --page makes these a part of docs/results/SCRIPT.md, with the command, commit, versions and machine."""
+def bars(times: dict[str, dict[str, list[float]]], mine: list[str]) -> Figure:
+    """A panel for each title of {title: {program: microseconds}}: medians, and a line over the range of the runs."""
+    figures.setup()
+    figure, axes = figures.panels(len(times), most=2)
+    for panel, (title, by_program) in zip(axes, times.items(), strict=True):
+        values = np.array(list(by_program.values()))  # (programs, repeats)
+        middle = np.median(values, axis=1)
+        beside = [middle - values.min(axis=1), values.max(axis=1) - middle]
+        colors = [figures.COLORS[0] if name in mine else "#999999" for name in by_program]
+        panel.barh(list(by_program), middle, xerr=beside, color=colors, ecolor="#222222", height=0.6)
+        panel.invert_yaxis()
+        panel.set(title=title, xlabel="µs")
+    return figure
+
+
+def publish(script: str, part: str, args, tables: list[str], figure: Figure | None = None, shows: str = "") -> None:
+    """With --page makes these a part of docs/results/SCRIPT.md, with the command, commit, versions and machine.
+
+    shows: what can be seen in the figure, for who cannot see it.
+    """
     if args.page:
         line, made = command_line(f"python -m benchmark.speed {part}", args), here()
         text = [f"    {line}", f"{made[0].upper()}{made[1:]}.", *tables]
+        if figure:
+            path = Path("data") / script / f"{part}.svg"
+            (ROOT / "docs" / "results" / path.parent).mkdir(parents=True, exist_ok=True)
+            figure.savefig(ROOT / "docs" / "results" / path, metadata={"Date": None})
+            plt.close(figure)
+            text.append(f"![{shows}]({path})")
         write_block(ROOT / "docs" / "results" / f"{script}.md", f"speed {part}", line, "\n\n".join(text))
 
 
