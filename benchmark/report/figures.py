@@ -24,7 +24,7 @@ STYLE = {
     "grid.color": "#E4E4E4", "grid.linewidth": 0.7, "axes.axisbelow": True, "legend.frameon": False,
     "lines.linewidth": 1.6, "svg.hashsalt": "q-ladder", "text.parse_math": False,
 }  # fmt: skip
-WIDTH = 10.0  # inches
+WIDTH = 10.0  # inches; a panel by itself has half of it, and fits on a phone
 PANEL_HEIGHT = 2.7
 LEGEND_ROW = 0.2
 TITLE = 34  # characters above a panel of a third of the width
@@ -63,7 +63,7 @@ def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Fig
     """A figure with that many panels, at most three in a row, and room for a legend below."""
     columns = min(count, most)
     rows = math.ceil(count / columns)
-    size = (WIDTH if columns > 1 else 0.62 * WIDTH, rows * height + 0.4)
+    size = (WIDTH if columns > 1 else WIDTH / 2, rows * height + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for unused in axes.flat[count:]:
         unused.set_axis_off()
@@ -76,10 +76,10 @@ def legend(figure: Figure, colors: dict[str, str], extra: Iterable[Line2D] = ())
     handles += extra
     names = [*colors, *(line.get_label() for line in extra)]
     names = [f"\u200b{name}" if name.startswith("_") else name for name in map(short, names)]
-    characters = 11.5 * figure.get_figwidth() - 6 * len(names)  # that fit beside the handles
-    rows = math.ceil(sum(map(len, names)) / max(characters, 10))
-    columns = min(math.ceil(len(names) / rows), max(1, int(figure.get_figwidth() * 11.5 / (max(map(len, names)) + 6))))
-    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (math.ceil(len(names) / columns) - 1))
+    fit = int(11.5 * figure.get_figwidth() / (max(map(len, names)) + 6))  # names of the longest one's width in a row
+    rows = math.ceil(len(names) / max(fit, 1))
+    columns = math.ceil(len(names) / rows)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (rows - 1))
     figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
@@ -170,13 +170,15 @@ def profiles(levels: np.ndarray, by_label: dict[str, tuple], colors: dict[str, s
 
 def improvement(pairs: list[tuple[str, str, Comparison]]) -> Figure:
     """pairs: (a, b, how they compare); grey where nothing can be said."""
-    figure, axes = plt.subplots(figsize=(0.75 * WIDTH, 0.9 + 0.3 * len(pairs)), layout="constrained")
+    names = [f"{short(a, 40)}  over  {short(b, 40)}" for a, b, *_ in pairs]
+    width = min(0.34 * WIDTH + 0.07 * max(map(len, names)), 0.75 * WIDTH)
+    figure, axes = plt.subplots(figsize=(width, 0.9 + 0.3 * len(pairs)), layout="constrained")
     for row, (_, _, found) in enumerate(pairs):
         color = "#999999" if found.verdict == "no evidence" else "#222222"
         axes.plot([found.low, found.high], [row, row], color=color, linewidth=1.6)
         axes.plot([found.probability], [row], "o", color=color, markersize=5)
     axes.axvline(0.5, color="#666666", linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(pairs)), [f"{short(a, 40)}  over  {short(b, 40)}" for a, b, *_ in pairs])
+    axes.set_yticks(range(len(pairs)), names)
     axes.set(xlim=(0, 1), ylim=(len(pairs) - 0.5, -0.5), xlabel="probability that a run ends above one of the other")
     return figure
 
