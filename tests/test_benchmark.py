@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from benchmark.launch import local
 from benchmark.peers import sb3_dqn, sb3_qrdqn
 from benchmark.report.statistics import mean_and_interval, write_table
 from benchmark.run_folder import ROOT, read_scalars
+from benchmark.speed import __main__ as speed
 from benchmark.speed import atari_parts, replay, timing
 from benchmark.speed.timing import run_script
 
@@ -133,9 +135,16 @@ def test_times_become_a_part_of_a_page(tmp_path, monkeypatch, capsys):
     assert "| ours | 3.0 | 2.0 to 4.0 |  |" in table and "| theirs | 4.0 | 4.0 to 9.0 | 2.00 |" in table
     timing.publish("speed", "replay", replay.Args(), [table])
     assert page.read_text() == "# Speed\n", "only if it is asked for"
+    monkeypatch.setattr(timing, "BEGAN", time.perf_counter() - 240)
     timing.publish("speed", "replay", replay.Args(repeats=3, page=True), [table])
     text = page.read_text()
+    assert re.search(r"\nCommit [^\n]+; it took 4 min\.\n", text)
     assert table in text and "\n    python -m benchmark.speed replay --repeats 3 --page\n\nCommit " in text
+
+
+def test_every_part_of_speed_is_named_where_help_is_asked_for():
+    named = re.findall(r"^python -m benchmark.speed (\w+) +# ", speed.__doc__, re.MULTILINE)
+    assert named == list(speed.PARTS)
 
 
 def test_bars_of_times_are_a_picture_of_the_page(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 python -m benchmark.speed peers           # steps of dqn.py, beside Stable-Baselines3 and CleanRL
 python -m benchmark.speed rungs           # steps of every script that grew out of dqn.py
+python -m benchmark.speed pqn             # steps of pqn.py, beside CleanRL's
 python -m benchmark.speed replay          # prioritized replay, beside cpprb and numpy.random.choice
 python -m benchmark.speed fqi             # an iteration of fitted Q iteration, beside a tutorial's
 python -m benchmark.speed tabular         # steps in a table, beside the bare environment

@@ -14,10 +14,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from benchmark.launch.status import duration
 from benchmark.pages import command_line, here, markdown, write_block
 from benchmark.report import figures
 from benchmark.run_folder import ROOT, read_scalars
 from benchmark.suite import as_arguments
+
+BEGAN = time.perf_counter()
 
 
 def on_one_core() -> None:
@@ -72,13 +75,14 @@ def bars(times: dict[str, dict[str, list[float]]], mine: list[str]) -> Figure:
 
 
 def publish(script: str, part: str, args, tables: list[str], figure: Figure | None = None, shows: str = "") -> None:
-    """With --page makes these a part of docs/results/SCRIPT.md, with the command, commit, versions and machine.
+    """With --page makes these a part of docs/results/SCRIPT.md, with command, commit, versions, machine and time.
 
     shows: what can be seen in the figure, for who cannot see it.
     """
     if args.page:
         line, made = command_line(f"python -m benchmark.speed {part}", args), here()
-        text = [f"    {line}", f"{made[0].upper()}{made[1:]}.", *tables]
+        took = duration(time.perf_counter() - BEGAN)
+        text = [f"    {line}", f"{made[0].upper()}{made[1:]}; it took {took}.", *tables]
         if figure:
             path = Path("data") / script / f"{part}.svg"
             (ROOT / "docs" / "results" / path.parent).mkdir(parents=True, exist_ok=True)
