@@ -171,7 +171,7 @@ def profiles(levels: np.ndarray, by_label: dict[str, tuple], colors: dict[str, s
 def improvement(pairs: list[tuple[str, str, Comparison]]) -> Figure:
     """pairs: (a, b, how they compare); grey where nothing can be said."""
     names = [f"{short(a, 40)}  over  {short(b, 40)}" for a, b, *_ in pairs]
-    width = min(0.34 * WIDTH + 0.07 * max(map(len, names)), 0.75 * WIDTH)
+    width = min(0.34 * WIDTH + 0.07 * max(map(len, names)), 0.75 * WIDTH)  # 0.07 inches a character beside the axes
     figure, axes = plt.subplots(figsize=(width, 0.9 + 0.3 * len(pairs)), layout="constrained")
     for row, (_, _, found) in enumerate(pairs):
         color = "#999999" if found.verdict == "no evidence" else "#222222"

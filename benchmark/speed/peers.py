@@ -87,9 +87,8 @@ def main() -> None:
         turns = {name: partial(program, train_frequency=every) for name, program in programs.items()}
         times[title] = in_turns(turns, args.repeats, title)
         tables.append(report(times[title], title, mine))
-    publish(
-        "speed", "peers", args, tables, bars(times, mine), "Microseconds a step of each program, medians and ranges"
-    )
+    figure = bars(times, mine) if args.page else None
+    publish("speed", "peers", args, tables, figure, "Microseconds a step of each program, medians and ranges")
 
 
 if __name__ == "__main__":

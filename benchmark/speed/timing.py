@@ -83,13 +83,14 @@ def publish(script: str, part: str, args, tables: list[str], figure: Figure | No
         line, made = command_line(f"python -m benchmark.speed {part}", args), here()
         took = duration(time.perf_counter() - BEGAN)
         text = [f"    {line}", f"{made[0].upper()}{made[1:]}; it took {took}.", *tables]
+        page = ROOT / "docs" / "results" / f"{script}.md"
         if figure:
-            path = Path("data") / script / f"{part}.svg"
-            (ROOT / "docs" / "results" / path.parent).mkdir(parents=True, exist_ok=True)
-            figure.savefig(ROOT / "docs" / "results" / path, metadata={"Date": None})
+            path = page.parent / "data" / script / f"{part}.svg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, metadata={"Date": None})
             plt.close(figure)
-            text.append(f"![{shows}]({path})")
-        write_block(ROOT / "docs" / "results" / f"{script}.md", f"speed {part}", line, "\n\n".join(text))
+            text.append(f"![{shows}]({path.relative_to(page.parent)})")
+        write_block(page, f"speed {part}", line, "\n\n".join(text))
 
 
 def median_time(call: Callable[[], None], times: int) -> float:
