@@ -129,7 +129,7 @@ def test_times_become_a_part_of_a_page(tmp_path, monkeypatch, capsys):
     page = tmp_path / "docs" / "results" / "speed.md"
     page.parent.mkdir(parents=True)
     page.write_text("# Speed\n")
-    monkeypatch.setattr(timing, "ROOT", tmp_path)
+    monkeypatch.setattr(timing, "DATA", tmp_path / "docs" / "results" / "data")
     table = timing.report({"ours": [2.0, 4.0, 3.0], "theirs": [4.0, 4.0, 9.0]}, "a step", ["ours"])
     assert table in capsys.readouterr().out and table.startswith("a step, 3 runs of each:")
     assert "| ours | 3.0 | 2.0 to 4.0 |  |" in table and "| theirs | 4.0 | 4.0 to 9.0 | 2.00 |" in table
@@ -155,7 +155,7 @@ def test_bars_of_times_are_a_picture_of_the_page(tmp_path, monkeypatch):
     assert [bar.get_width() for bar in lengths] == [3.0, 4.0]
     assert lengths[0].get_facecolor() != lengths[1].get_facecolor()
     assert [line[:, 0].tolist() for line in lines.get_segments()] == [[2.0, 4.0], [4.0, 9.0]]
-    monkeypatch.setattr(timing, "ROOT", tmp_path)
+    monkeypatch.setattr(timing, "DATA", tmp_path / "docs" / "results" / "data")
     page = tmp_path / "docs" / "results" / "speed.md"
     page.parent.mkdir(parents=True)
     page.write_text("# Speed\n")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from benchmark.launch.status import duration
 from benchmark.pages import command_line, here, markdown, write_block
 from benchmark.report import figures
-from benchmark.run_folder import ROOT, read_scalars
+from benchmark.run_folder import DATA, ROOT, read_scalars
 from benchmark.suite import as_arguments
 
 BEGAN = time.perf_counter()
@@ -83,14 +83,13 @@ def publish(script: str, part: str, args, tables: list[str], figure: Figure | No
         line, made = command_line(f"python -m benchmark.speed {part}", args), here()
         took = duration(time.perf_counter() - BEGAN)
         text = [f"    {line}", f"{made[0].upper()}{made[1:]}; it took {took}.", *tables]
-        page = ROOT / "docs" / "results" / f"{script}.md"
         if figure:
-            path = page.parent / "data" / script / f"{part}.svg"
+            path = DATA / script / f"{part}.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, metadata={"Date": None})
             plt.close(figure)
-            text.append(f"![{shows}]({path.relative_to(page.parent)})")
-        write_block(page, f"speed {part}", line, "\n\n".join(text))
+            text.append(f"![{shows}]({path.relative_to(DATA.parent)})")
+        write_block(DATA.parent / f"{script}.md", f"speed {part}", line, "\n\n".join(text))
 
 
 def median_time(call: Callable[[], None], times: int) -> float:
