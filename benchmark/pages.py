@@ -1,11 +1,4 @@
-"""Parts of Markdown pages that commands write, between marks, so that no number is older than its command's last run.
-
-    <!-- NAME: written by `COMMAND` -->
-    ...
-    <!-- end of NAME -->
-
-Where a page has no such marks yet, the part comes to its end.
-"""
+"""Pages of results: the parts that commands write, tables, and the origin of the runs (commit, versions, machine)."""
 
 import platform
 import re
@@ -17,19 +10,10 @@ from pathlib import Path
 
 from benchmark.run_folder import ROOT, write_whole
 from benchmark.suite import as_arguments
+from tools.blocks import with_block
 
 PROGRAMS = {"python": "Python", "torch": "PyTorch", "gymnasium": "Gymnasium", "numpy": "NumPy"}
 PROGRAMS |= {"stable_baselines3": "Stable-Baselines3"}
-
-
-def with_block(page: str, name: str, command: str, content: str) -> str:
-    """The page's text with this part replaced, or added at the end."""
-    content = content.strip("\n")
-    block = f"<!-- {name}: written by `{command}` -->\n{content}\n<!-- end of {name} -->\n"
-    marked = re.compile(rf"<!-- {re.escape(name)}: written by .*?<!-- end of {re.escape(name)} -->\n", re.DOTALL)
-    if marked.search(page):
-        return marked.sub(lambda _: block, page, count=1)
-    return f"{page.rstrip()}\n\n{block}"
 
 
 def write_block(path: Path, name: str, command: str, content: str, begun: str = "") -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import dqn
-from benchmark.ladder import DQN_FAMILY
 from benchmark.run_folder import ROOT, read_scalars
+from tools.ladder import DQN_FAMILY
 
 __all__ = ["ROOT", "Counter", "Spaces", "gradient", "linear_network", "played", "scalars", "train"]
 

@@ -20,7 +20,7 @@ from conftest import ROOT, scalars, train
 from gymnasium.envs.classic_control import CartPoleEnv
 
 import dqn
-from benchmark.ladder import DQN_FAMILY, HERE
+from tools.ladder import DQN_FAMILY, HERE
 
 SMALL = "--total-timesteps 400 --learning-starts 200 --batch-size 16 --hidden-sizes 16 --eval-episodes 2".split()
 

@@ -12,7 +12,7 @@ import pytest
 import tyro
 from conftest import ROOT
 
-from benchmark.ladder import HERE
+from tools.ladder import HERE
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PAGES = [page for page in PAGES if page.name != "report.md"]  # written by the harness
@@ -74,7 +74,7 @@ def flags_of(module: str) -> str:
 
 def test_commands_of_modules_know_their_flags():
     for command in commands():
-        if command.startswith("python -m benchmark"):
+        if command.startswith(("python -m benchmark", "python -m tools")):
             _, _, module, *arguments = shlex.split(command)
             module = f"{module} {arguments[0]}" if module in ("benchmark", "benchmark.speed") else module
             for flag in [argument for argument in arguments if argument.startswith("--")]:

@@ -7,8 +7,8 @@ from dataclasses import fields
 import pytest
 from conftest import ROOT
 
-from benchmark import ladder
-from benchmark.ladder import HERE, Rung, code_lines, definitions, lines_changed, outdated, read, rebuilt
+from tools import ladder
+from tools.ladder import HERE, Rung, code_changed, code_lines, definitions, diff_lines, outdated, read, rebuilt
 
 RUNGS = [rung for rung in HERE if rung.parent]
 # Defaults that the idea itself changes: noise explores; a batch of sequences is not one of transitions.
@@ -27,7 +27,7 @@ OTHER_DEFAULTS = {
         "eval_frequency": 30_000,
     },
 }
-CURE = "run `python -m benchmark.ladder`, or declare the difference in LADDER of benchmark/ladder.py"
+CURE = "run `python -m tools.ladder`, or declare the difference in LADDER of tools/ladder.py"
 
 
 @pytest.mark.parametrize(("one", "two"), list(itertools.combinations(HERE, 2)), ids=lambda rung: rung.script)
@@ -51,7 +51,7 @@ def test_declarations_are_needed_and_small(rung):
     parent, child = read(rung.parent), read(rung.script)
     theirs, own = definitions(parent), definitions(child)
     assert [name for name in rung.differs if own[name] == theirs.get(name)] == [], "declared, but the same"
-    added, removed = lines_changed(parent, child)
+    added, removed = code_changed(parent, child)
     assert 0 < added + removed <= rung.most_lines
 
 
@@ -86,7 +86,7 @@ def test_the_docstring_teaches(rung):
 @pytest.mark.parametrize("rung", HERE, ids=lambda rung: rung.script)
 def test_scripts_import_nothing_from_here(rung):
     imports = definitions(read(rung.script))["imports"]
-    for local in ["benchmark", "tests", *(other.script.removesuffix(".py") for other in HERE)]:
+    for local in ["benchmark", "tests", "tools", *(other.script.removesuffix(".py") for other in HERE)]:
         assert f"import {local}" not in imports and f"from {local}" not in imports
 
 
@@ -196,7 +196,15 @@ def test_lines_are_counted_without_docstrings_and_blanks():
         'if __name__ == "__main__":',
         "    same()",
     ]
-    assert lines_changed(PARENT, CHILD) == (3, 1)  # added: def new, return 3, return new(); removed: return 2
+    assert code_changed(PARENT, CHILD) == (3, 1)  # added: def new, return 3, return new(); removed: return 2
+
+
+def test_the_readme_counts_the_lines_that_diff_prints(tmp_path, monkeypatch):
+    monkeypatch.setattr(ladder, "ROOT", tmp_path)
+    (tmp_path / "parent.py").write_text(PARENT)
+    (tmp_path / "child.py").write_text(CHILD)
+    # Added: the docstring, def new, its return, two blank lines, return new(). Removed: the docstring, return 2.
+    assert diff_lines("parent.py", "child.py") == (6, 2)
 
 
 def test_the_command_says_what_it_changed(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.pages import markdown, with_block, write_block
+from benchmark.pages import markdown, write_block
+from tools.blocks import with_block
 
 BLOCK = "<!-- {0}: written by `{1}` -->\n{2}\n<!-- end of {0} -->\n"
 

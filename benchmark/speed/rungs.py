@@ -15,10 +15,10 @@ from functools import partial
 
 import tyro
 
-from benchmark.ladder import DQN_FAMILY
 from benchmark.pages import markdown
 from benchmark.speed import peers
 from benchmark.speed.timing import in_turns, on_one_core, publish, ratio
+from tools.ladder import DQN_FAMILY
 
 OWN = {"drqn.py": {"batch_size": 16, "sequence_length": 8}, "qt_opt.py": {"env_id": "Pendulum-v1"}}
 SELDOM, ALWAYS = 10, 1  # environment steps between updates

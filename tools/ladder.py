@@ -1,7 +1,7 @@
 """The ladder: which script grew out of which, by what idea, and in which definitions alone they may differ.
 
-    python -m benchmark.ladder             # carry a change of a shared part from a parent to its rungs, and the README
-    python -m benchmark.ladder --check     # only say what would change; exit code 1 if anything would
+    python -m tools.ladder             # carry a change of a shared part from a parent to its rungs, and the README
+    python -m tools.ladder --check     # only say what would change; exit code 1 if anything would
 
 The scripts share text, not imports. What is not declared in LADDER as part of a rung's idea is the same text as in
 its parent, to the letter, and so is what scripts without a parent have under the same name as dqn.py. So change a
@@ -12,14 +12,16 @@ declares as its own is carried by hand. What a rung takes from another rung is t
 
 import ast
 import difflib
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
-from benchmark.pages import with_block
-from benchmark.run_folder import ROOT
+from tools.blocks import with_block
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Rung:
     takes: dict[str, str] = field(default_factory=dict)  # definitions that are another rung's text: {name: its script}
     drops: tuple[str, ...] = ()  # flags and definitions of its parent that have no meaning here
     reaches: str = ""  # one result, for the README; its page is docs/results/SCRIPT.md
-    most_lines: int = 0  # added and removed against the parent; blank and docstring lines aside
+    most_lines: int = 0  # code lines added and removed against the parent, without docstrings and blank lines
 
 
 LADDER = (
@@ -219,10 +221,16 @@ def code_lines(source: str) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def lines_changed(parent: str, child: str) -> tuple[int, int]:
-    """Lines (added, removed) on the way from the parent to the child, blank and docstring lines aside."""
+def code_changed(parent: str, child: str) -> tuple[int, int]:
+    """Code lines (added, removed) from the parent to the child; most_lines bounds their sum."""
     changes = [line[0] for line in difflib.ndiff(code_lines(parent), code_lines(child))]
     return changes.count("+"), changes.count("-")
+
+
+def diff_lines(parent: str, child: str) -> tuple[int, int]:
+    """Lines (added, removed) that the command `diff parent child` prints for two scripts."""
+    shown = subprocess.run(["diff", parent, child], capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
+    return tuple(sum(line.startswith(mark) for line in shown) for mark in (">", "<"))
 
 
 def read(script: str) -> str:
@@ -237,7 +245,7 @@ def table() -> str:
         if rung not in HERE:
             name, versus = f"`{rung.script}`", "coming"
         elif rung.parent:
-            added, removed = lines_changed(read(rung.parent), read(rung.script))
+            added, removed = diff_lines(rung.parent, rung.script)
             versus = f"`diff {rung.parent} {rung.script}`: +{added}, -{removed}"
         if rung.reaches:
             reached = f"[{rung.reaches}](docs/results/{Path(rung.script).stem}.md)"
@@ -258,7 +266,7 @@ def outdated() -> dict[Path, tuple[str, str]]:
             sources = {rung.takes.get(name, source) for name in changed} or {source}
             said = f"{', '.join(changed) or 'blank lines'} as in {', '.join(sorted(sources))}"
             files[ROOT / rung.script] = new, f"{said}; its own are still {', '.join(rung.differs)}"
-    new = with_block(read("README.md"), "ladder", "python -m benchmark.ladder", table())
+    new = with_block(read("README.md"), "ladder", "python -m tools.ladder", table())
     if new != read("README.md"):
         files[ROOT / "README.md"] = new, "the ladder's table"
     return files
