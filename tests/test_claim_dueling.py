@@ -1,46 +1,17 @@
-"""The corridor of the dueling claim: its geometry, Q^π on numbers worked out by hand, and that learning learns."""
+"""The dueling claim: Q^π on numbers worked out by hand, and that learning learns."""
 
 import numpy as np
 import pytest
 
-from benchmark.claims.dueling_dqn import Args, corridor, epsilon_greedy, exact_q, learn, optimal_q, walk
+from benchmark.claims.dueling_dqn import Args, epsilon_greedy, exact_q, learn, optimal_q, walk
+from benchmark.envs import Corridor
 
 UP, DOWN, LEFT, RIGHT, NOTHING = range(5)
 
 
-def test_corridor_has_the_papers_size():
-    """10 states up, 50 to the right, 10 up."""
-    for num_actions in (5, 10, 20):
-        assert corridor(num_actions).next_state.shape == (10 + 50 + 10, num_actions)
-
-
-def test_walls_and_corners():
-    """States 0 to 9 go up, 10 to 59 right, 60 to 69 up; the corners are 10 and 59; a move into a wall stays."""
-    next_state = corridor(5).next_state
-    assert next_state[0].tolist() == [1, 0, 0, 0, 0]  # lower end: up, down, left, right, nothing
-    assert next_state[5].tolist() == [6, 4, 5, 5, 5]
-    assert next_state[10].tolist() == [10, 9, 10, 11, 10]  # first corner: from below, and on to the right
-    assert next_state[30].tolist() == [30, 30, 29, 31, 30]
-    assert next_state[59].tolist() == [60, 59, 58, 59, 59]  # second corner: from the left, and on upwards
-    assert next_state[68].tolist() == [69, 67, 68, 68, 68]  # one before the goal
-
-
-def test_more_actions_do_nothing():
-    few, many = corridor(5), corridor(20)
-    assert np.array_equal(many.next_state[:, :5], few.next_state)
-    assert np.array_equal(many.next_state[:, 5:], np.repeat(np.arange(70)[:, None], 15, axis=1))
-
-
-def test_reward_on_arrival_at_the_goal_alone():
-    model = corridor(10)
-    assert np.argwhere(model.reward).tolist() == [[68, UP]] and model.reward[68, UP] == 1.0
-    assert np.argwhere(model.terminated[:69]).tolist() == [[68, UP]]
-    assert model.terminated[69].all(), "the goal has no future"
-
-
 def test_optimal_q():
     """The goal is 69 steps from the start and pays at the last: V*(start) = γ^68; a step lost costs one γ."""
-    q = optimal_q(corridor(5), gamma=0.9)
+    q = optimal_q(Corridor(5), gamma=0.9)
     assert q[68] == pytest.approx([1.0, 0.9**2, 0.9, 0.9, 0.9])  # up arrives; down is two steps lost, the rest one
     assert q[0] == pytest.approx([0.9**68, 0.9**69, 0.9**69, 0.9**69, 0.9**69])
     assert q[69].tolist() == [0.0] * 5
@@ -54,7 +25,7 @@ def test_epsilon_greedy():
 
 
 def test_exact_q_of_a_greedy_policy_is_optimal():
-    model = corridor(10)
+    model = Corridor(10)
     q = optimal_q(model, gamma=0.99)
     assert exact_q(model, epsilon_greedy(q, 0.0), gamma=0.99) == pytest.approx(q)
 
@@ -67,7 +38,7 @@ def test_exact_q_by_hand():
         V(0) = 0.6 · V(1)/2 + 0.4 · V(0)/2            => 0.8 V(0) = 0.3 V(1)          => V(0) = 3/8 V(1)
         V(1) = 0.6 · 1 + 0.1 · V(0)/2 + 0.3 · V(1)/2  => 0.85 V(1) = 0.6 + 0.05 V(0)  => V(1) = 0.6 / 0.83125
     """
-    model = corridor(5, vertical=1, horizontal=1)
+    model = Corridor(5, vertical=1, horizontal=1)
     assert model.next_state.tolist() == [[1, 0, 0, 0, 0], [2, 0, 1, 1, 1], [2, 2, 2, 2, 2]]
     q = exact_q(model, epsilon_greedy(optimal_q(model, gamma=0.5), epsilon=0.5), gamma=0.5)
     v1 = 0.6 / 0.83125
@@ -77,7 +48,7 @@ def test_exact_q_by_hand():
 
 def test_walk_follows_the_policy_and_starts_again():
     """Without ε, 69 steps from 0 to 69, and then the same again."""
-    model = corridor(5)
+    model = Corridor(5)
     policy = epsilon_greedy(optimal_q(model, gamma=0.99), epsilon=0.0)
     buffer = walk(model, policy, 2 * 69, np.random.default_rng(0))
     assert buffer.size == 2 * 69
@@ -88,7 +59,7 @@ def test_walk_follows_the_policy_and_starts_again():
 
 def test_walk_acts_at_random_as_often_as_it_should():
     """With ε = 0.5 of 10 actions, an action other than the best has probability 0.5 · 9/10 = 0.45."""
-    model = corridor(10)
+    model = Corridor(10)
     policy = epsilon_greedy(optimal_q(model, gamma=0.99), epsilon=0.5)
     buffer = walk(model, policy, 10_000, np.random.default_rng(0))
     other = buffer.action != policy.argmax(axis=1)[buffer.obs.argmax(axis=1)]
@@ -99,7 +70,7 @@ def test_walk_acts_at_random_as_often_as_it_should():
 def test_learning_reduces_the_error(network):
     """Predicting 0 has the error Σ Q²; 500 updates leave less than a tenth of it. The same seed gives the same."""
     args = Args(walk_steps=10_000, updates=500, eval_frequency=250)
-    model = corridor(5)
+    model = Corridor(5)
     zero = (exact_q(model, epsilon_greedy(optimal_q(model, 0.99), 0.1), 0.99) ** 2).sum()
     errors = learn(network, 5, 3e-3, 1, args)
     assert errors.shape == (2,) and errors[-1] < zero / 10

@@ -2,7 +2,6 @@
 
 import json
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -38,38 +37,6 @@ def test_a_peak_by_hand():
 def test_more_rounds_leave_a_smaller_error():
     one, two = (claim.search_error(2, rounds, 64, seed=0) for rounds in (1, 2))
     assert 0 < two < one < 0.2
-
-
-def test_arm_by_hand():
-    """Stretched out along x its tip is at (1, 0); the elbow bent by a right angle brings it to (1/2, 1/2)."""
-    arm = claim.Reach()
-    assert arm.tip(np.array([0, 0])) == pytest.approx([1, 0])
-    assert arm.tip(np.array([0, np.pi / 2])) == pytest.approx([0.5, 0.5])
-    assert arm.tip(np.array([np.pi / 2, np.pi / 2])) == pytest.approx([-0.5, 0.5])
-
-
-def test_reward_is_sparse():
-    """From (1, 0), turns of the elbow by half a radian: the tip is at (1 + cos(t/2)) / 2, sin(t/2) / 2 after t."""
-    arm = claim.Reach()
-    arm.reset(seed=0)
-    arm.angles, arm.goal = np.zeros(2), np.array([1 + np.cos(1), np.sin(1)]) / 2
-    obs, *rest = arm.step(np.float32([0, 1]))
-    assert rest == [0.0, False, False, {}]
-    assert obs == pytest.approx(
-        [1, np.cos(0.5), 0, np.sin(0.5), (np.cos(1) - np.cos(0.5)) / 2, (np.sin(1) - np.sin(0.5)) / 2], abs=1e-6
-    )
-    assert arm.step(np.float32([0, 1]))[1:] == (1.0, True, False, {})
-
-
-def test_numbers_of_the_grid_are_pairs_of_turns():
-    """Of 5 x 5, 0 is (-1, -1), 24 (1, 1), 12 none, and 14 = 2 * 5 + 4 turns the elbow alone."""
-    arm = gym.make("Reach5-v0").unwrapped
-    assert arm.action_space.n == 25
-    for action, turn in ((0, (-1, -1)), (24, (1, 1)), (12, (0, 0)), (14, (0, 1)), (1, (-1, -0.5))):
-        arm.reset(seed=0)
-        arm.angles = np.zeros(2)
-        arm.step(action)
-        assert arm.angles == pytest.approx(0.5 * np.array(turn))
 
 
 def test_seconds_of_training_leave_out_evaluations():

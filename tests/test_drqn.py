@@ -335,7 +335,7 @@ def test_on_the_gpu_a_copy_acts_that_follows_the_updates(small, monkeypatch):
 
 def cue(tmp_path, **arguments):
     """A run of the claim's task with a delay of 3 steps: the sign and the answer are 4 observations."""
-    from benchmark.claims.drqn import Cue
+    from benchmark.envs import Cue
 
     if "Cue3-v0" not in gym.registry:
         gym.register("Cue3-v0", Cue, kwargs={"delay": 3})

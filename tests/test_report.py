@@ -782,7 +782,7 @@ def test_pairs_that_have_too_few_seeds_are_counted_where_they_stand(bench, tmp_p
     "env_ids, shown",
     [
         ("CartPole-v1", "CartPole-v1"),
-        ("benchmark.minatar:MinAtar/SpaceInvaders-v1", "MinAtar/SpaceInvaders-v1"),
+        ("benchmark.envs:MinAtar/SpaceInvaders-v1", "MinAtar/SpaceInvaders-v1"),
         ("my_envs:A-v0, B-v1, other.envs:C-v0", "A-v0, B-v1, C-v0"),
         ("x:" + 30 * "a" + 30 * "b", 17 * "a" + "…" + 16 * "b"),
     ],

@@ -2,7 +2,7 @@
 
     python -m benchmark.claims.drqn
     python -m benchmark.claims.drqn --tasks cue             # or others of the four, alone
-    python drqn.py --env-id benchmark.claims.drqn:Cue-v0    # a run in one of the environments that are written here
+    python drqn.py --env-id benchmark.envs:Cue-v0           # one run in one of the environments
 
 Four tasks, and for each the LSTM of drqn.py, which is given one observation at a time, against dqn.py with a stack of
 the last 4 (Gymnasium's FrameStackObservation) and with one observation alone.
@@ -33,88 +33,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import gymnasium as gym
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import tyro
-from gymnasium.envs.classic_control import CartPoleEnv
-from gymnasium.wrappers import FrameStackObservation, TransformObservation
 from tqdm import tqdm
 
 import dqn
 import drqn
 from benchmark.claims import base
+from benchmark.envs import BLANKS, DELAY, STACK, flicker_id
 from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict
 
-DELAY = 8
-STACK = 4
-BLANKS = (0.0, 0.25, 0.5, 0.75, 0.9)
-MODULE = "benchmark.claims.drqn"
 Task = Literal["cue", "positions", "flickering", "whole"]
 
-
-class Cue(gym.Env):
-    """Observation (sign, asked): the sign, -1 or 1, is in the first one, then (0, 0), and after `delay` steps (0, 1).
-
-    The action that is then taken ends the episode and pays 1 if it is 0 after -1, or 1 after 1. No other action counts.
-    """
-
-    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, delay: int = DELAY):
-        self.delay = delay
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t, self.right = 0, int(self.np_random.integers(2))
-        return np.float32([2 * self.right - 1, 0]), {}
-
-    def step(self, action):
-        self.t += 1
-        asked, ends = self.t == self.delay, self.t > self.delay
-        return np.float32([0, asked]), float(ends and action == self.right), ends, False, {}
-
-
-class Flickering(gym.ObservationWrapper):
-    """Every observation, the first one too, is all zeros with this probability."""
-
-    def __init__(self, env: gym.Env, blank: float):
-        super().__init__(env)
-        self.blank = blank
-
-    def observation(self, observation):
-        return observation * (self.np_random.random() >= self.blank)
-
-
-def cue(stack: int) -> gym.Env:
-    return FrameStackObservation(Cue(), stack)
-
-
-def cartpole(seen: list[int], blank: float, stack: int, render_mode: str | None = None) -> gym.Env:
-    """CartPole of which these numbers are seen, none of them with probability `blank`; the last `stack` observations.
-
-    Number 0 is the position of the cart, 1 its velocity, 2 the pole's angle, 3 its velocity.
-    """
-    env = CartPoleEnv(render_mode=render_mode)
-    low, high = env.observation_space.low[seen], env.observation_space.high[seen]
-    env = TransformObservation(env, lambda obs: obs[seen], gym.spaces.Box(low, high))
-    return FrameStackObservation(Flickering(env, blank), stack)
-
-
-def name_of(blank: float, stack: int = 1) -> str:
-    """Of a flickering CartPole: Flicker50-v0 has half of its observations blank, FlickerStack50-v0 shows the last 4."""
-    return f"Flicker{'Stack' if stack > 1 else ''}{100 * blank:.0f}-v0"
-
-
-for stack, more in ((1, ""), (STACK, "Stack")):
-    gym.register(f"Cue{more}-v0", cue, kwargs={"stack": stack})
-    seen = {"seen": [0, 2], "blank": 0.0, "stack": stack}
-    gym.register(f"Positions{more}-v0", cartpole, kwargs=seen, max_episode_steps=500)
-    for blank in BLANKS:
-        seen = {"seen": [0, 1, 2, 3], "blank": blank, "stack": stack}
-        gym.register(name_of(blank, stack), cartpole, kwargs=seen, max_episode_steps=500)
 
 LSTM, FRAMES, ONE, SHORT = "LSTM", f"stack of {STACK}", "one observation", f"LSTM, sequences of {DELAY}"
 COLORS = {LSTM: "C0", FRAMES: "C1", ONE: "C2", SHORT: "C3"}
@@ -124,17 +56,17 @@ CARTPOLE = {"total_timesteps": 30_000, "tau": 0.05, "eval_frequency": 2_000, "sa
 
 def methods(env_id: str, stacked_id: str, flags: dict) -> dict[str, tuple[str, dict]]:
     """{method: (script, flags)}"""
-    one, stacked = {"env_id": f"{MODULE}:{env_id}", **flags}, {"env_id": f"{MODULE}:{stacked_id}", **flags}
+    one, stacked = {"env_id": f"benchmark.envs:{env_id}", **flags}, {"env_id": f"benchmark.envs:{stacked_id}", **flags}
     return {LSTM: ("drqn.py", one), FRAMES: ("dqn.py", stacked), ONE: ("dqn.py", one)}
 
 
 SETTINGS: dict[Task, dict[str, tuple[str, dict]]] = {
     "cue": methods("Cue-v0", "CueStack-v0", CUE),
     "positions": methods("Positions-v0", "PositionsStack-v0", CARTPOLE),
-    "flickering": methods(name_of(0.5), name_of(0.5, STACK), CARTPOLE),
-    "whole": methods(name_of(0.0), name_of(0.0, STACK), CARTPOLE),
+    "flickering": methods(flicker_id(0.5), flicker_id(0.5, STACK), CARTPOLE),
+    "whole": methods(flicker_id(0.0), flicker_id(0.0, STACK), CARTPOLE),
 }
-SETTINGS["cue"][SHORT] = "drqn.py", {"env_id": f"{MODULE}:Cue-v0", "sequence_length": DELAY, **CUE}
+SETTINGS["cue"][SHORT] = "drqn.py", {"env_id": "benchmark.envs:Cue-v0", "sequence_length": DELAY, **CUE}
 PLAYED_WITH_BLANKS = ("flickering", "whole")
 
 
@@ -152,7 +84,7 @@ def above(found: base.Findings, claim: str, difference: np.ndarray) -> None:
 def played_with(blank: float, method: str, run_dir: Path, seed: int) -> float:
     """Mean greedy return of a run's final weights where this share of the observations is blank."""
     script = drqn if method == LSTM else dqn
-    args = script.Args(env_id=name_of(blank, STACK if method == FRAMES else 1), seed=seed)
+    args = script.Args(env_id=flicker_id(blank, STACK if method == FRAMES else 1), seed=seed)
     with closing(script.make_env(args)) as env:
         network = script.QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
     network.load_state_dict(torch.load(run_dir / "model.pt", weights_only=True))

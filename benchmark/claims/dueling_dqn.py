@@ -35,7 +35,6 @@ Both networks get the same seed and so the same steps and the same batches.
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,6 +44,7 @@ import tyro
 import dqn
 import dueling_dqn
 from benchmark.claims import base
+from benchmark.envs import Corridor
 from benchmark.report.statistics import draw_mean, mean_and_interval, verdict
 
 NETWORKS = {"single": dqn.QNetwork, "dueling": dueling_dqn.QNetwork}
@@ -63,32 +63,6 @@ class Args(base.ArgsWithoutRuns):
     learning_rate: float = 3e-4  # step size of Adam, the best one for both networks and every number of actions
     batch_size: int = 32  # transitions in an update
     eval_frequency: int = 200  # updates between measurements of the error
-
-
-class Corridor(NamedTuple):
-    """What each action does in each state. State 0 is the start, the last one the goal, where nothing happens."""
-
-    next_state: np.ndarray  # (states, actions) int
-    reward: np.ndarray  # (states, actions)
-    terminated: np.ndarray  # (states, actions) bool
-
-
-def corridor(num_actions: int, vertical: int = 10, horizontal: int = 50) -> Corridor:
-    """Up `vertical` states, right `horizontal`, up `vertical`; actions up, down, left, right, and nothing."""
-    left = [(0, y) for y in range(vertical)]
-    middle = [(x, vertical) for x in range(horizontal)]
-    right = [(horizontal - 1, y) for y in range(vertical + 1, 2 * vertical + 1)]
-    cells = left + middle + right
-    state = {cell: i for i, cell in enumerate(cells)}
-    goal = len(cells) - 1
-
-    moves = [(0, 1), (0, -1), (-1, 0), (1, 0)] + [(0, 0)] * (num_actions - 4)
-    next_state = np.array([[state.get((x + dx, y + dy), state[x, y]) for dx, dy in moves] for x, y in cells])
-    next_state[goal] = goal
-    terminated = next_state == goal
-    reward = terminated.astype(float)
-    reward[goal] = 0.0
-    return Corridor(next_state, reward, terminated)
 
 
 def optimal_q(model: Corridor, gamma: float) -> np.ndarray:
@@ -142,7 +116,7 @@ def learn(network: str, num_actions: int, learning_rate: float, seed: int, args:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
 
-    model = corridor(num_actions)
+    model = Corridor(num_actions)
     policy = epsilon_greedy(optimal_q(model, args.gamma), args.epsilon)
     exact = torch.from_numpy(exact_q(model, policy, args.gamma))
     buffer = walk(model, policy, args.walk_steps, rng)

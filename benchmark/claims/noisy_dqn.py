@@ -21,7 +21,6 @@ Fortunato et al. (2018), "Noisy networks for exploration", have Atari games alon
 theirs. They also look at the mean |σ^w| of the last layer, which here is drawn for all layers.
 """
 
-import gymnasium as gym
 import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
@@ -30,38 +29,8 @@ import tyro
 from benchmark.claims import base
 from benchmark.report.statistics import draw_mean, said, verdict
 
-
-class DeepSea(gym.Env):
-    """bsuite's: observation (size, size), one-hot, and all zeros at the end; an episode has `size` steps."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self.observation_space, self.action_space = gym.spaces.Box(0, 1, (size, size)), gym.spaces.Discrete(2)
-        self.right = np.random.RandomState(42).binomial(1, 0.5, (size, size))  # the action that leads to the right
-
-    def observe(self) -> np.ndarray:
-        obs = np.zeros((self.size, self.size), np.float32)
-        if self.row < self.size:
-            obs[self.row, self.column] = 1
-        return obs
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.row, self.column = 0, 0
-        return self.observe(), {}
-
-    def step(self, action):
-        right = action == self.right[self.row, self.column]
-        reward = (self.column == self.size - 1) - 0.01 / self.size if right else 0.0
-        self.row, self.column = self.row + 1, min(max(self.column + (1 if right else -1), 0), self.size - 1)
-        return self.observe(), reward, self.row == self.size, False, {}
-
-
-for size in (8, 12):
-    gym.register(f"DeepSea{size}-v0", DeepSea, kwargs={"size": size}, disable_env_checker=True)
-
 FLAGS = {
-    "env_id": "benchmark.claims.noisy_dqn:DeepSea8-v0",
+    "env_id": "benchmark.envs:DeepSea8-v0",
     "total_timesteps": 20_000,
     "learning_rate": 1e-3,
     "batch_size": 256,
@@ -69,7 +38,7 @@ FLAGS = {
     "eval_frequency": 1_000,
     "eval_episodes": 1,
 }
-DEEPER = {"env_id": "benchmark.claims.noisy_dqn:DeepSea12-v0", "total_timesteps": 30_000}  # 2,500 episodes too
+DEEPER = {"env_id": "benchmark.envs:DeepSea12-v0", "total_timesteps": 30_000}  # 2,500 episodes too
 NOISY, FIXED, FALLING, DEEP = "noise", "ε = 0.1", "ε from 1 to 0.1", "noise, size 12"
 SETTINGS = {
     NOISY: ("noisy_dqn.py", FLAGS),

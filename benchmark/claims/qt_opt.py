@@ -41,7 +41,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-import gymnasium as gym
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -51,43 +50,6 @@ import qt_opt
 from benchmark.claims import base
 from benchmark.report.statistics import draw_mean, mean_and_interval, said, verdict
 
-
-class Reach(gym.Env):
-    """An arm of two links of length 1/2; it is given a point that it can reach, and 20 steps.
-
-    Without `bins` an action is the turn of both joints, in half radians; with them it is the number of a pair of turns.
-    """
-
-    observation_space = gym.spaces.Box(-2, 2, (6,))
-
-    def __init__(self, bins: int | None = None):
-        self.turns = bins and np.linspace(-1, 1, bins)
-        self.action_space = gym.spaces.Discrete(bins**2) if bins else gym.spaces.Box(-1, 1, (2,))
-
-    def tip(self, angles: np.ndarray) -> np.ndarray:
-        one, both = angles[0], angles.sum()
-        return np.array([np.cos(one) + np.cos(both), np.sin(one) + np.sin(both)]) / 2
-
-    def observe(self) -> np.ndarray:
-        way = self.goal - self.tip(self.angles)
-        return np.concatenate([np.cos(self.angles), np.sin(self.angles), way]).astype(np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.angles, self.goal = self.np_random.uniform(-np.pi, np.pi, 2), self.tip(self.np_random.uniform(-3, 3, 2))
-        return self.observe(), {}
-
-    def step(self, action):
-        turn = action if self.turns is None else self.turns[list(divmod(action, len(self.turns)))]
-        self.angles = self.angles + 0.5 * turn
-        reached = bool(np.linalg.norm(self.tip(self.angles) - self.goal) < 0.1)
-        return self.observe(), float(reached), reached, False, {}
-
-
-for name, bins in (("Reach-v0", None), ("Reach5-v0", 5), ("Reach11-v0", 11)):
-    gym.register(name, Reach, kwargs={"bins": bins}, max_episode_steps=20)
-
-HERE = "benchmark.claims.qt_opt:"  # in front of the name of an environment: the module that registers it
 DIMENSIONS = (1, 2, 4, 8)
 BUDGETS = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (1, 256), (4, 256))  # rounds, and samples in each
 PEER = "benchmark/peers/sb3_continuous.py"
@@ -116,9 +78,9 @@ DRIFT_SETTINGS = {
 }
 REACH = AS_QT_OPT | {"batch_size": 32, "total_timesteps": 10_000, "eval_frequency": 2_500, "eval_episodes": 100}
 REACHERS = {
-    "QT-Opt": ("qt_opt.py", f"{HERE}Reach-v0"),
-    "DQN, 5 x 5": ("dqn.py", f"{HERE}Reach5-v0"),
-    "DQN, 11 x 11": ("dqn.py", f"{HERE}Reach11-v0"),
+    "QT-Opt": ("qt_opt.py", "benchmark.envs:Reach-v0"),
+    "DQN, 5 x 5": ("dqn.py", "benchmark.envs:Reach5-v0"),
+    "DQN, 11 x 11": ("dqn.py", "benchmark.envs:Reach11-v0"),
 }
 TRIED = [{"learning_rate": rate, "gamma": gamma} for rate in (1e-3, 3e-3, 1e-2) for gamma in (0.8, 0.9, 0.95)]
 TUNED = {

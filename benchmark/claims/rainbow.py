@@ -24,7 +24,7 @@ from benchmark.claims import base
 from benchmark.report.statistics import draw_mean, said, verdict
 
 FLAGS = {
-    "env_id": "benchmark.minatar:MinAtar/SpaceInvaders-v1",
+    "env_id": "benchmark.envs:MinAtar/SpaceInvaders-v1",
     "total_timesteps": 300_000,
     "hidden_sizes": [128, 128],
     "batch_size": 32,

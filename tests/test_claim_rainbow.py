@@ -1,24 +1,11 @@
-"""MinAtar's games, and what the claim of rainbow.py makes of its runs there."""
-
-import json
+"""The claim of rainbow.py: what it makes of its runs."""
 
 import numpy as np
 import pytest
-from conftest import train
 
-import dqn
 from benchmark.claims import base, rainbow
 
 GAME = "benchmark.minatar:MinAtar/SpaceInvaders-v1"
-
-
-def test_a_game_is_a_vector_of_its_cells(small):
-    """Ten by ten cells with six channels, each 0 or 1; four actions, of which -v0 has six."""
-    env = dqn.make_env(dqn.Args(env_id=GAME))
-    obs, _ = env.reset(seed=1)
-    assert obs.shape == (600,) and set(obs) == {0.0, 1.0} and env.action_space.n == 4
-    run_dir = train(small(env_id=GAME))
-    assert json.loads((run_dir / "result.json").read_text())["updates"] == 50
 
 
 def test_late_return_is_the_mean_of_the_last_three_evaluations(monkeypatch):
