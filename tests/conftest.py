@@ -67,6 +67,26 @@ class Spaces(gym.Env):
         return self.observe(), 1.0, self.t == 4, False, {}
 
 
+MARKERS = {  # of every test file, named without test_ and .py; what each marker means is in pyproject.toml
+    "algorithm": "algorithm c51 drqn exact n_step_dqn noisy_dqn pqn qt_opt rainbow replay rungs",
+    "script": "atari atari_resume cli flags fqi learning runs tabular user_environments",
+    "system": "benchmark claim_atari claim_base claim_c51 claim_drqn claim_dueling claim_n_step claim_noisy claim_per "
+    "claim_pqn claim_qt_opt claim_rainbow claim_tabular docs envs harness human_scores ladder pages report slurm "
+    "statistics",
+}
+SLOW = ("compiled", "learns_cartpole")  # in a test's name: it takes seconds, so it counts as script
+
+
+def pytest_collection_modifyitems(items):
+    """Gives every test the marker of its file."""
+    marker_of = {name: marker for marker, names in MARKERS.items() for name in names.split()}
+    for item in items:
+        if (name := item.path.stem.removeprefix("test_")) not in marker_of:
+            raise pytest.UsageError(f"tests/{item.path.name} has no marker: name it in MARKERS of tests/conftest.py")
+        slow = any(part in item.name for part in SLOW)
+        item.add_marker("script" if marker_of[name] == "algorithm" and slow else marker_of[name])
+
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts pytest in the background
 gym.register("Counter-v0", entry_point=Counter, disable_env_checker=True)
 FROZEN_LAKE = "gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv"
