@@ -1,12 +1,12 @@
-"""What a run leaves on disk, and how to read it. Imports little, because every run's supervisor does so first.
+"""Reads and writes the files of a run. Imports little, because the supervisor of every run imports it first.
 
 The harness gives every run a folder:
 
-    job.json       what to run, and how
-    lock           held while the run's supervisor lives: a second harness leaves the run alone
-    log.txt        output of every attempt
-    attempts.json  how the attempts ended, if the last one failed
-    */             the script's own run folder: args.json, events, result.json; with that last one it is complete
+    job.json       the command, its time limit and its retries
+    lock           held while the run's supervisor lives; a second harness then leaves the run alone
+    log.txt        output of all attempts
+    attempts.json  the end of each attempt, if the last one failed
+    */             the script's own run folder: args.json, events, result.json; a run with result.json is complete
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "docs" / "results" / "data"  # a folder a script, beside the page that shows it
-RETURN = "eval/episodic_return"  # of the final weights: the one thing that every result must have
-# How an event ends that says: a session has started, and what was logged from its step on is void.
+DATA = ROOT / "docs" / "results" / "data"  # one folder for each script, beside its page
+RETURN = "eval/episodic_return"  # of the final weights; every result must have it
+# The last bytes of the event "a session has started". It makes void all that was logged from its step on.
 SESSION_START = b"\x3a\x02\x08\x01"
 
 
@@ -35,7 +35,7 @@ def read_object(path: Path) -> dict | None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a reader finds either the old one or the new one, whole."""
+    """Writes a file; a reader finds either the old text or the new text, never a part."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text)
@@ -45,7 +45,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value) -> None:
-    """Writes JSON, whole."""
+    """Writes a JSON file, as `write_whole` does."""
     write_whole(path, json.dumps(value, indent=1))
 
 
@@ -64,7 +64,7 @@ def text_hash(script: Path) -> str:
 
 
 def why_incomplete(run_dir: Path) -> str:
-    """What is wrong with a script's own run folder; "" if its run is complete."""
+    """Why the run of a script's own run folder is not complete; "" if it is complete."""
     result = read_object(run_dir / "result.json")
     if result is None:
         return "its result.json is not whole" if (run_dir / "result.json").exists() else "has no result.json"
@@ -74,31 +74,31 @@ def why_incomplete(run_dir: Path) -> str:
 
 
 def complete_folder(folder: Path) -> Path | None:
-    """The script's run folder in a run's folder if the run is complete."""
+    """The script's own folder inside a run's folder; None if the run is not complete."""
     found = (path.parent for path in sorted(folder.glob("*/result.json")))
     return next((run_dir for run_dir in found if not why_incomplete(run_dir)), None)
 
 
 def wrong_results(folder: Path) -> str:
-    """What is wrong with the results in a run's folder; "" if there are none."""
+    """The faults of the results in a run's folder; "" if there are no results."""
     return "; ".join(dict.fromkeys(why_incomplete(path.parent) for path in sorted(folder.glob("*/result.json"))))
 
 
 def write_attempts(folder: Path, attempts: list[dict]) -> None:
-    """Notes in a run's folder, which is made, how its attempts ended: with that it counts as failed. Raises OSError."""
+    """Makes a run's folder and writes the end of its attempts there: the run now counts as failed. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "attempts.json", {"attempts": attempts})
 
 
 def read_attempts(folder: Path) -> list[dict]:
-    """How the attempts of a failed run ended; [] if it has not failed."""
+    """The ends of a failed run's attempts; [] if it has not failed."""
     attempts = (read_object(folder / "attempts.json") or {}).get("attempts")
     found = attempts if isinstance(attempts, list) else []
     return [attempt for attempt in found if isinstance(attempt, dict) and isinstance(attempt.get("reason"), str)]
 
 
 def log_tail(folder: Path, lines: int = 15) -> str:
-    """The end of a run's log, at most 4 kB of it; '' without one."""
+    """The last lines of a run's log, at most 4 kB; '' without a log."""
     try:
         with open(folder / "log.txt", "rb") as file:
             file.seek(max(0, file.seek(0, 2) - 4096))
@@ -109,7 +109,7 @@ def log_tail(folder: Path, lines: int = 15) -> str:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is busy with this run, here or on another node that shares the file system."""
+    """Whether a process works on this run, on this machine or on another node with the same file system."""
     if not (folder / "lock").exists():
         return False
     try:
@@ -117,8 +117,8 @@ def is_locked(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except PermissionError:  # somebody else's suite: to take the lock one would have to write to it
-        import fcntl  # not on Windows, where this cannot happen
+    except PermissionError:  # another user's suite: FileLock needs write access, flock does not
+        import fcntl  # missing on Windows, where this cannot happen
 
         with open(folder / "lock") as file:
             try:
@@ -129,10 +129,10 @@ def is_locked(folder: Path) -> bool:
 
 
 def read_events(path: Path, wanted: str = "") -> tuple[list, bool]:
-    """The events of a TensorBoard file in which this text occurs or a session starts, and whether the file is whole.
+    """The events of a TensorBoard file that contain `wanted` or start a session, and whether the file is whole.
 
-    The framing is TFRecord's: length (8 bytes), checksum (4), the event, checksum (4). Checksums are not looked at:
-    computing them in Python, as EventAccumulator does, takes twenty times as long as all the rest.
+    A record of the file is length (8 bytes), checksum (4), the event, checksum (4). Checksums are ignored: computing
+    them in Python, as EventAccumulator does, takes twenty times as long as the rest.
     """
     from google.protobuf.message import DecodeError  # slow to import
     from tensorboard.compat.proto.event_pb2 import Event
@@ -153,10 +153,10 @@ def read_events(path: Path, wanted: str = "") -> tuple[list, bool]:
 
 
 def read_scalars(run_dir: Path, prefix: str = "", broken: list[Path] | None = None) -> dict[str, list[tuple]]:
-    """The TensorBoard scalars of a run whose names begin so, as {name: [(step, value, wall time in seconds), ...]}.
+    """A run's TensorBoard scalars whose names begin with `prefix`: {name: [(step, value, wall time in seconds), ...]}.
 
-    A file that breaks off counts as far as it goes, and is added to `broken`. What a run logged before it was killed
-    and again after it was resumed counts once, as in TensorBoard.
+    A file that breaks off counts up to there and is added to `broken`. Steps that a killed run logged, and logged again
+    after it was resumed, count once, as in TensorBoard.
     """
     scalars = {}
     for path in sorted(run_dir.glob("events.out.tfevents.*")):

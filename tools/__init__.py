@@ -1,1 +1,1 @@
-"""Tools for whoever changes the scripts: ladder carries shared text between them, blocks writes parts of pages."""
+"""Tools for developers: ladder copies shared text between the scripts, blocks writes parts of Markdown pages."""

@@ -1,4 +1,4 @@
-"""Parts of Markdown pages that commands write, between marks, so that no number is older than its command's last run.
+"""Writes a part of a Markdown page between marks, so its numbers are always from the last run of the command.
 
     <!-- NAME: written by `COMMAND` -->
     ...
@@ -11,7 +11,7 @@ import re
 
 
 def with_block(page: str, name: str, command: str, content: str) -> str:
-    """The page's text with this part replaced, or added at the end."""
+    """The text of the page after this part was replaced, or added at its end."""
     content = content.strip("\n")
     block = f"<!-- {name}: written by `{command}` -->\n{content}\n<!-- end of {name} -->\n"
     marked = re.compile(rf"<!-- {re.escape(name)}: written by .*?<!-- end of {re.escape(name)} -->\n", re.DOTALL)

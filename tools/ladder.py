@@ -1,13 +1,15 @@
-"""The ladder: which script grew out of which, by what idea, and in which definitions alone they may differ.
+"""The ladder: the parent of each script, its idea, and the definitions in which a script may differ from its parent.
 
-    python -m tools.ladder             # carry a change of a shared part from a parent to its rungs, and the README
-    python -m tools.ladder --check     # only say what would change; exit code 1 if anything would
+    python -m tools.ladder             # copy shared text from parents to rungs, and write the README's table
+    python -m tools.ladder --check     # only print what would change; exit code 1 if anything would
 
-The scripts share text, not imports. What is not declared in LADDER as part of a rung's idea is the same text as in
-its parent, to the letter, and so is what scripts without a parent have under the same name as dqn.py. So change a
-shared part in dqn.py, run this command, and the other scripts have it too. A change inside a definition that a rung
-declares as its own is carried by hand. What a rung takes from another rung is that one's text: to begin with, write
-`class SumTree: ...` where it shall stand, and run the command.
+The scripts share text and import nothing from each other. LADDER declares the definitions that belong to a rung's idea.
+Every other definition has the same text as in the parent. A script without a parent shares the definitions that have
+the same name in dqn.py. So change a shared definition in dqn.py and run this command: it copies the change to the other
+scripts. Change a rung's own definitions by hand.
+
+A rung can also take a definition from another rung. For a new one write `class SumTree: ...` at its place, and run the
+command: it fills in the text.
 """
 
 import ast
@@ -26,15 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Rung:
-    """A script and what sets it apart from its parent."""
+    """A script and its differences from its parent. Definitions go by the names of their functions and classes."""
 
     script: str
     idea: str
-    parent: str | None = None  # of which it has every definition; without one it shares what has the same name
-    differs: tuple[str, ...] = ()  # definitions that are its own, and with a parent new ones too
-    takes: dict[str, str] = field(default_factory=dict)  # definitions that are another rung's text: {name: its script}
-    drops: tuple[str, ...] = ()  # flags and definitions of its parent that have no meaning here
-    reaches: str = ""  # one result, for the README; its page is docs/results/SCRIPT.md
+    parent: str | None = None  # the script has all definitions of its parent
+    differs: tuple[str, ...] = ()  # its own definitions, changed or new
+    takes: dict[str, str] = field(default_factory=dict)  # definitions copied from other rungs: {name: script}
+    drops: tuple[str, ...] = ()  # flags and definitions of the parent that it does not have
+    reaches: str = ""  # one result for the README; the page is docs/results/SCRIPT.md
     most_lines: int = 0  # code lines added and removed against the parent, without docstrings and blank lines
 
 
@@ -167,16 +169,16 @@ LADDER = (
     ),
 )
 HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())
-# dqn.py and what grew out of it and learns from a replay buffer: they have most flags in common.
+# dqn.py and its rungs with a replay buffer: they have most flags in common.
 DQN_FAMILY = tuple(
     rung.script for rung in HERE if "dqn.py" in (rung.script, rung.parent) and "ReplayBuffer" not in rung.drops
 )
 
 
 def definitions(source: str) -> dict[str, str]:
-    """The parts of a script in their order: docstring, imports, every top-level definition, main.
+    """The parts of a script in their order: docstring, imports, each top-level definition, main.
 
-    A part begins where the one before it ends, so that comments and constants above a definition belong to it.
+    A part begins at the end of the part before it, so comments and constants above a definition belong to it.
     """
     lines, parts, start, defined = source.splitlines(), {}, 0, False
     for node in ast.parse(source).body:
@@ -191,16 +193,15 @@ def definitions(source: str) -> dict[str, str]:
 
 
 def rebuilt(rung: Rung, parent: str, child: str, taken: dict[str, str] | None = None) -> str:
-    """The child's source with its own docstring and declared definitions, and everything else as in the parent.
+    """The child's source: its docstring and declared definitions stay, all other definitions get the parent's text.
 
-    taken are the texts of what the rung takes from others, by name.
-    A rung that has no parent keeps all its definitions in their order, and takes over the text of those that dqn.py,
-    then given as `parent`, has under the same name.
+    taken: {name: text} of the definitions that it takes from other rungs. For a script without a parent, `parent` is
+    the source of dqn.py; the script keeps its definitions in their order, and shared names get dqn.py's text.
     """
     theirs, own = definitions(parent), definitions(child)
     if rung.parent:
         names = [name for name in theirs if name not in rung.drops]
-        # What is new in the child goes behind what it follows there.
+        # A new definition of the child keeps its place behind the same neighbour.
         for before, name in zip(own, list(own)[1:], strict=False):
             if name not in theirs and name in (*rung.differs, *rung.takes):
                 names.insert(names.index(before) + 1, name)
@@ -213,7 +214,7 @@ def rebuilt(rung: Rung, parent: str, child: str, taken: dict[str, str] | None = 
 
 
 def code_lines(source: str) -> list[str]:
-    """The lines of a script without blank ones and docstrings (those of fields included)."""
+    """The lines of a script without blank lines and docstrings, also without the docstrings of fields."""
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
@@ -254,7 +255,7 @@ def table() -> str:
 
 
 def outdated() -> dict[Path, tuple[str, str]]:
-    """What does not follow from the parents: {file: (what it should be, what has changed)}."""
+    """The files whose shared text is out of date: {file: (new text, a sentence on the difference)}."""
     files = {}
     for rung in HERE:
         source = rung.parent or "dqn.py"
@@ -273,12 +274,12 @@ def outdated() -> dict[Path, tuple[str, str]]:
 
 
 def main(check: bool = False) -> None:
-    """Carries shared parts from parents to their rungs.
+    """Copies shared text from parents to their rungs.
 
-    check: change nothing, and exit with code 1 if there is anything to change
+    check: change nothing, and exit with code 1 if anything is out of date
     """
     found = False
-    while files := outdated():  # once more, because the table in the README counts lines of the scripts
+    while files := outdated():  # again after writing, because the README's table counts lines of the scripts
         found = True
         for path, (text, said) in files.items():
             print(f"{path.name}: {said}")
