@@ -1,4 +1,4 @@
-"""Runs on this machine: so many at a time, each under a supervisor of its own."""
+"""Runs on this machine, at most `workers` at a time, each under its own supervisor."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ BAR = "{desc} {n_fmt}/{total_fmt} |{bar}|{postfix}"
 
 
 def prepare(suite_dir: Path, run: Run, how: dict, track: bool) -> Path:
-    """Writes job.json into the run's folder, which is made; forgets that it failed before. Raises OSError.
+    """Makes the run's folder, writes job.json there and deletes the note of an earlier failure. Raises OSError.
 
     how: time_limit (seconds), retries, environ (variables for the script).
     """
@@ -46,12 +46,12 @@ def prepare(suite_dir: Path, run: Run, how: dict, track: bool) -> Path:
 
 
 def threads(number: int) -> dict[str, str]:
-    """The environment variables that give a script's numerical libraries so many threads."""
+    """The environment variables that set the number of threads of a script's numerical libraries."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(number))
 
 
 def wandb_environment(suite_dir: Path, run: Run, folder: Path) -> dict[str, str]:
-    """W&B reads these: one group for the suite; environment and seed are in the run's config, the script is its job."""
+    """Variables for W&B: the suite is the group, the script the job type; environment and seed are tags."""
     tags = [text.replace(",", " ")[:64] for text in (run.label, run.env_id, f"seed {run.seed}")]
     named = {"WANDB_RUN_GROUP": suite_dir.name, "WANDB_JOB_TYPE": run.label[:64], "WANDB_TAGS": ",".join(tags)}
     return named | {"WANDB_DIR": str(folder)}
@@ -59,7 +59,7 @@ def wandb_environment(suite_dir: Path, run: Run, folder: Path) -> dict[str, str]
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends the harness as Ctrl-C does."""
+    """SIGTERM ends the harness like Ctrl-C."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -72,14 +72,14 @@ def interruptible() -> Iterator[None]:
 
 
 def start(folder: Path) -> subprocess.Popen:
-    """Starts the supervisor of a run. It ends its run when our end of its stdin closes, so when we vanish too."""
+    """Starts the supervisor of a run. It ends the run when our end of its stdin closes, so also when we are killed."""
     command = [sys.executable, "-m", "benchmark.launch.supervise", str(folder), "--watch-stdin"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **pipes)
 
 
 def stop(processes: list[subprocess.Popen]) -> None:
-    """Interrupts runs and waits until they have ended; a second Ctrl-C does not let them close their files."""
+    """Interrupts runs and waits for their end. After a second Ctrl-C they are killed before they close their files."""
     for process in processes:
         process.terminate()
     try:
@@ -93,7 +93,7 @@ def stop(processes: list[subprocess.Popen]) -> None:
 
 
 def why_it_ended(suite_dir: Path, run: Run, returncode: int, said: str) -> str:
-    """Why a run is not complete, noted in its folder where its supervisor could not do so. Raises OSError."""
+    """Why a run is not complete. Writes it into the run's folder if the supervisor could not. Raises OSError."""
     folder = suite_dir / run.folder
     if returncode == INTERRUPTED:
         return f"interrupted: {run.label} on {run.env_id}, seed {run.seed}"
@@ -104,16 +104,16 @@ def why_it_ended(suite_dir: Path, run: Run, returncode: int, said: str) -> str:
 
 
 class Pool:
-    """Runs that wait and runs that go on, at most `workers` of these at the same time."""
+    """Waiting and running runs; at most `workers` run at the same time."""
 
     def __init__(self, suite_dir: Path, runs: list[Run], workers: int):
         self.suite_dir, self.runs, self.workers = suite_dir, runs, workers
         done = {run.folder for run in runs if complete_folder(suite_dir / run.folder)}
-        self.pending = deque((0.0, run) for run in runs if run.folder not in done)  # (not before this time, run)
+        self.pending = deque((0.0, run) for run in runs if run.folder not in done)  # (earliest start, run)
         self.running: dict[subprocess.Popen, Run] = {}
-        self.unwritable = ""  # why nothing more can be written, once that is so
+        self.unwritable = ""  # why the disk cannot be written; then nothing more is started
         self.failed, self.left = 0, TimeLeft(suite_dir, runs)
-        self.drawn, self.told = 0.0, time.monotonic()  # when it last said how far it is: to a terminal, into a file
+        self.drawn, self.told = 0.0, time.monotonic()  # last progress on a terminal, and in a file
         self.bar = tqdm(
             total=len(runs), initial=len(done), desc="runs", dynamic_ncols=True, disable=None, bar_format=BAR
         )
@@ -122,7 +122,7 @@ class Pool:
         return bool(self.running or (self.pending and not self.unwritable))
 
     def later(self, run: Run) -> None:
-        """Puts back a run that another harness is busy with."""
+        """Puts back a run on which another harness works."""
         self.pending.append((time.monotonic() + LOCKED_POLL, run))
 
     def start_what_is_due(self, how: dict, track: bool) -> None:
@@ -162,7 +162,7 @@ class Pool:
                     self.unwritable = f"{error.strerror}: {error.filename}"
 
     def say_how_far(self) -> None:
-        """Once a second on a terminal; into a file a line a minute."""
+        """Progress: once a second on a terminal, one line a minute in a file."""
         now = time.monotonic()
         if now <= self.drawn + 1:
             return
@@ -176,10 +176,10 @@ class Pool:
 
 
 def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: bool) -> None:
-    """Runs what is not complete; what fails is left as failed.
+    """Starts all runs that are not complete, and waits for their end; failed runs stay failed.
 
-    A run that another harness is busy with is left to it, and taken over if it does not complete it. Raises
-    KeyboardInterrupt after the children have ended, BadInput if the disk is full.
+    If another harness works on a run, waits for it, and starts the run if the other harness leaves it incomplete.
+    Raises KeyboardInterrupt after the child processes have ended, and BadInput if the disk is full.
     """
     pool = Pool(suite_dir, runs, workers)
     with pool.bar, interruptible():
@@ -198,10 +198,10 @@ def run_local(suite_dir: Path, runs: list[Run], how: dict, workers: int, track: 
 def run_seeds(
     settings: dict[str, tuple[str, dict]], seeds: Sequence[int], suite_dir: Path, workers: int
 ) -> dict[str, dict[int, tuple[Path, dict]]]:
-    """Runs every (script, flags) of `settings` with every seed, and returns {name: {seed: (folder, result.json)}}.
+    """Runs each (script, flags) of `settings` with each seed, and returns {name: {seed: (folder, result.json)}}.
 
-    What is complete already is not run again. If a run fails, exits with a sentence once the others have ended; on
-    Ctrl-C or SIGTERM too, with 130.
+    Complete runs are not repeated. If a run fails, exits with a sentence after the other runs have ended. Exits with
+    code 130 on Ctrl-C or SIGTERM.
     """
     runs = {}
     for seed in seeds:

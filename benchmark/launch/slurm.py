@@ -1,8 +1,8 @@
 """Runs as tasks of a Slurm job array.
 
-What is missing is submitted as one array (or several, where Slurm's MaxArraySize is smaller); a task is
-`python -m benchmark.launch.supervise`, as on one machine. Whether a run is complete is judged by its result.json alone,
-and what has left the queue without one is submitted again. All nodes must see the runs folder and this repository.
+The missing runs are submitted as one array, or as several if Slurm's MaxArraySize is smaller. A task is
+`python -m benchmark.launch.supervise`, as on one machine. A run is complete if it has its result.json; a task that left
+the queue without it is submitted again. All nodes must see the runs folder and this repository.
 """
 
 import itertools
@@ -32,7 +32,7 @@ class Options:
     partition: str | None = None
     """partition to submit to (default: Slurm's)"""
     time: str | None = None
-    """time of a task as Slurm writes it (default: what all attempts may take)"""
+    """time limit of a task in Slurm's format (default: the time limit of all attempts together)"""
     cpus: int = 1
     """CPUs of a task"""
     gpus: int = 0
@@ -40,23 +40,23 @@ class Options:
     memory: str | None = None
     """memory of a task, 4G for instance (default: Slurm's)"""
     array_limit: int | None = None
-    """tasks that may run at the same time (default: as many as Slurm allows)"""
+    """most tasks at the same time (default: Slurm's limit)"""
     submissions: int = 5
-    """how often a run is submitted at most, if its task dies"""
+    """most submissions of a run whose task dies"""
     poll: float = 5.0
-    """seconds between looks at the queue"""
+    """seconds between two questions to the queue"""
     sbatch: str = ""
-    """further options for sbatch, written as in a shell: --slurm.sbatch="--account=mine --constraint=a100" for two"""
+    """more options for sbatch, written as in a shell: --slurm.sbatch="--account=mine --constraint=a100" for two"""
 
 
 def script_text(listed: Path) -> str:
-    """The batch script of an array over the folders in this JSON list."""
+    """The batch script of an array; task i runs the i-th folder of this JSON list."""
     task = [sys.executable, "-m", "benchmark.launch.supervise", "--from", str(listed)]
     return f'#!/bin/bash\ncd {shlex.quote(str(ROOT))} || exit\nexec {shlex.join(task)} "$SLURM_ARRAY_TASK_ID"\n'
 
 
 def command(options: Options, job_name: str, count: int, log: str, seconds: float, script: Path) -> list[str]:
-    """sbatch's argument list. Requeue is on: a task whose node dies starts again elsewhere. Raises BadInput."""
+    """sbatch's argument list, with --requeue: a task whose node dies starts again on another node. Raises BadInput."""
     try:
         further = shlex.split(options.sbatch)
     except ValueError as error:
@@ -73,7 +73,7 @@ def command(options: Options, job_name: str, count: int, log: str, seconds: floa
 
 
 def ask(arguments: list[str], tries: int = 1) -> str:
-    """The output of a Slurm command. Raises BadInput if there is no Slurm or it refuses, so many times in a row."""
+    """The output of a Slurm command. Raises BadInput if Slurm is missing, or if it refuses `tries` times in a row."""
     for left in reversed(range(tries)):
         try:
             return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.strip()
@@ -86,13 +86,13 @@ def ask(arguments: list[str], tries: int = 1) -> str:
 
 
 def max_array_size() -> int:
-    """The most tasks of one array."""
+    """The largest number of tasks in one array."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask(["scontrol", "show", "config"]))
     return int(found[1]) if found else 1001
 
 
 def numbered(folder: Path) -> Path:
-    """Makes the next free N.json, which no other harness gets."""
+    """Makes the next free N.json; two harnesses never get the same one."""
     for number in itertools.count(1):
         try:
             (folder / f"{number}.json").touch(exist_ok=False)
@@ -102,7 +102,7 @@ def numbered(folder: Path) -> Path:
 
 
 def submit(suite_dir: Path, folders: list[Path], seconds: float, options: Options) -> None:
-    """Writes and submits arrays over these run folders, and notes their job ids. Raises BadInput."""
+    """Submits these run folders as arrays, and writes down the job ids. Raises BadInput."""
     most = max_array_size() - 1
     for chunk in [folders[i : i + most] for i in range(0, len(folders), most)]:
         own = (suite_dir / "slurm").resolve()
@@ -117,7 +117,7 @@ def submit(suite_dir: Path, folders: list[Path], seconds: float, options: Option
 
 
 def queued(suite_dir: Path) -> dict[str, str]:
-    """{name of a run's folder: id of the job} of tasks pending or running. Raises BadInput if Slurm does not answer."""
+    """{run folder's name: job id} of pending and running tasks. Raises BadInput if Slurm does not answer."""
     listed = ask(["squeue", "--me", "-h", "-r", "-o", "%F %K"], tries=10)  # a busy controller may not answer at once
     tasks = {tuple(line.split()) for line in listed.splitlines()}
     found = {}
@@ -129,9 +129,9 @@ def queued(suite_dir: Path) -> dict[str, str]:
 
 
 def run_slurm(suite_dir: Path, runs: list[Run], how: dict, track: bool, options: Options) -> None:
-    """Submits what is neither complete nor in the queue, and again what died, until all is complete or failed.
+    """Submits the runs that are neither complete nor queued, and again if they die, until each is complete or failed.
 
-    Ctrl-C ends the watching alone; the tasks are Slurm's. Raises BadInput if Slurm refuses or the disk is full.
+    Ctrl-C ends only the watching; the tasks stay in Slurm. Raises BadInput if Slurm refuses or the disk is full.
     """
     left = TimeLeft(suite_dir, runs)
     submitted = dict.fromkeys((run.folder for run in runs), 0)
@@ -139,14 +139,14 @@ def run_slurm(suite_dir: Path, runs: list[Run], how: dict, track: bool, options:
     rest = [run for run in runs if not complete_folder(suite_dir / run.folder)]
     waiting = queued(suite_dir)
     for run in rest:
-        if run.folder not in waiting:  # what failed earlier is tried again
+        if run.folder not in waiting:  # a run that failed earlier is tried again
             (suite_dir / run.folder / "attempts.json").unlink(missing_ok=True)
     bar = tqdm(total=len(runs), desc="runs", dynamic_ncols=True, disable=None, bar_format=BAR)
     with bar, interruptible():
         try:
             while True:
                 waiting = queued(suite_dir)
-                gone = [run for run in rest if run.folder not in waiting]  # from the queue, or never there
+                gone = [run for run in rest if run.folder not in waiting]  # they left the queue or never were in it
                 for run in gone:
                     if complete_folder(suite_dir / run.folder):
                         left.add(run, seconds_of(suite_dir, run))

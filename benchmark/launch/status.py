@@ -1,4 +1,4 @@
-"""What has become of the runs of a suite, and how long the rest will take."""
+"""The state of each run of a suite, and the time that the rest will take."""
 
 import shlex
 import statistics
@@ -27,13 +27,13 @@ def states(suite_dir: Path, runs: list[Run]) -> dict[str, str]:
 
 
 def seconds_of(suite_dir: Path, run: Run) -> float | None:
-    """Wall time in seconds that a complete run says it took, without the script's start."""
+    """The wall time in seconds in a complete run's result.json; the script's start is not included."""
     found = complete_folder(suite_dir / run.folder)
     return finite(read_object(found / "result.json").get("seconds")) if found else None
 
 
 class TimeLeft:
-    """Expected seconds of runs to come, from runs that are complete."""
+    """The expected seconds of the remaining runs, from the complete runs."""
 
     def __init__(self, suite_dir: Path, runs: list[Run]):
         self.known = {}
@@ -41,20 +41,20 @@ class TimeLeft:
             self.add(run, seconds_of(suite_dir, run))
 
     def add(self, run: Run, seconds: float | None) -> None:
-        """Learns from a complete run how long it took."""
+        """Adds the seconds of a complete run."""
         if seconds is not None:
             for key in ((run.label, run.env_id), (run.env_id,), ()):
                 self.known.setdefault(key, []).append(seconds)
 
     def of(self, run: Run) -> float | None:
-        """The median of runs like this one, else of its environment, else of all; None before any is complete."""
+        """The median of this contender here, else of this environment, else of all; None before any run is complete."""
         for key in ((run.label, run.env_id), (run.env_id,), ()):
             if key in self.known:
                 return statistics.median(self.known[key])
         return None
 
     def text(self, runs: list[Run], workers: int) -> str:
-        """The time that these runs will take, for a person."""
+        """The time that these runs will take, in words."""
         expected = [self.of(run) for run in runs]
         if not runs:
             return "nothing"
@@ -64,7 +64,7 @@ class TimeLeft:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for a person: 42 s, 12 min, 3 h 20 min."""
+    """Seconds in words: 42 s, 12 min, 3 h 20 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
@@ -72,7 +72,7 @@ def duration(seconds: float) -> str:
 
 
 def failure(suite_dir: Path, run: Run) -> str:
-    """What run failed, how its last attempt ended, and the end of its log; '' if it has not failed."""
+    """The name of a failed run, the end of its last attempt and of its log; '' if it has not failed."""
     attempts = read_attempts(suite_dir / run.folder)
     if not attempts:
         return ""
@@ -84,13 +84,13 @@ def failure(suite_dir: Path, run: Run) -> str:
 
 
 def unsynced(suite_dir: Path) -> list[Path]:
-    """Folders of W&B runs that were logged offline and not yet uploaded."""
+    """The folders of W&B runs that were logged offline and are not uploaded."""
     found = sorted(suite_dir.glob("*/wandb/offline-run-*"))
     return [path for path in found if not list(path.glob("*.synced"))]
 
 
 def summary(suite_dir: Path, runs: list[Run], workers: int) -> str:
-    """What `status` prints."""
+    """The text that `status` prints."""
     of = states(suite_dir, runs)
     count = Counter(of.values())
     lines = [", ".join(f"{count[name]} {name}" for name in STATES) + f" of {len(runs)} runs in {suite_dir}"]

@@ -1,10 +1,10 @@
-"""One run, from the job.json in its folder, in a process of its own that outlives neither the run nor the harness.
+"""Supervises one run, from the job.json in its folder. This process ends with the run, and with the harness.
 
     python -m benchmark.launch.supervise FOLDER [--watch-stdin]
     python -m benchmark.launch.supervise --from LIST.json INDEX      # a task of a Slurm array
 
-`run` starts one of these for every run, here or on a cluster, so that lock, log, time limit, retries and the end of
-all child processes are the same everywhere. It imports little, to start fast.
+`python -m benchmark run` starts one supervisor for every run, here or on a cluster. So lock, log, time limit, retries
+and the end of all child processes are the same everywhere. It imports little, to start fast.
 
 Exit code 0: complete; 1: failed; 75: another process has the lock; 130: interrupted; 74: the folder cannot be written.
 """
@@ -26,19 +26,21 @@ from filelock import FileLock, Timeout
 from benchmark.run_folder import complete_folder, read_object, text_hash, write_attempts, wrong_results
 
 DONE, FAILED, CANNOT_WRITE, LOCKED, INTERRUPTED = 0, 1, 74, 75, 130
-GRACE = 10.0  # seconds that a script has to end by itself after an interrupt
+GRACE = 10.0  # seconds that a script gets to end by itself after an interrupt
 POLL = 0.05  # seconds
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def prctl(option: int, value: int) -> None:
-    """Linux's prctl; elsewhere nothing happens."""
+    """Calls Linux's prctl; does nothing on other systems."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 class Stop:
-    """Whether to end the run, and how: a signal asks politely, a vanished harness does not."""
+    """Whether to end the run: `asked` by a signal, then it has time to close its files; `alone` if the harness is gone,
+    then it has not.
+    """
 
     def __init__(self, watch_stdin: bool):
         self.watch_stdin, self.asked, self.alone = watch_stdin, False, False
@@ -49,7 +51,7 @@ class Stop:
         self.asked = True
 
     def wait(self, seconds: float) -> None:
-        """Sleeps, less if the harness vanishes: it holds the other end of stdin and never writes."""
+        """Sleeps. Wakes up if the harness vanishes: the harness holds the other end of stdin and never writes."""
         if not self.watch_stdin or self.alone:
             time.sleep(seconds)
         elif select.select([0], [], [], seconds)[0]:
@@ -60,13 +62,13 @@ class Stop:
 
 
 def kill_all(process: subprocess.Popen) -> None:
-    """Kills the script and everything it has started, also what left its process group; returns when they are gone."""
-    import psutil  # only now: it takes as long to import as the rest together
+    """Kills the script and all processes that it started, also outside its process group, and waits for their end."""
+    import psutil  # only here: it takes as long to import as all the rest together
 
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of the group is left
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is empty
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    while children := psutil.Process().children(recursive=True):  # orphans come to us, the subreaper
+    while children := psutil.Process().children(recursive=True):  # orphans become our children (subreaper)
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -76,7 +78,7 @@ def kill_all(process: subprocess.Popen) -> None:
 def end(process: subprocess.Popen, stop: Stop) -> None:
     """Asks the script to end and gives it time to close its files, unless the harness has vanished.
 
-    By SIGTERM, because what a shell starts in the background ignores Ctrl-C.
+    Sends SIGTERM, because a process that a shell started in the background ignores Ctrl-C.
     """
     if not stop.alone:
         os.killpg(process.pid, signal.SIGTERM)
@@ -86,7 +88,7 @@ def end(process: subprocess.Popen, stop: Stop) -> None:
 
 
 def how_it_ended(returncode: int) -> str:
-    """What the exit status of a process says, in words."""
+    """The exit status of a process in words."""
     if returncode >= 0:
         return f"exit code {returncode}"
     memory = ", as happens when memory runs out" if returncode == -signal.SIGKILL else ""
@@ -94,7 +96,7 @@ def how_it_ended(returncode: int) -> str:
 
 
 def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
-    """Runs the script once; returns how it ended if that is worth a word, else ''. Raises OSError (disk full, ...)."""
+    """Runs the script once; returns the reason of a bad end, or ''. Raises OSError (disk full, ...)."""
     script = Path(job["script"])
     if not script.is_file() or text_hash(script) != job["sha256"]:
         return "the script was changed or removed after this suite was started"
@@ -103,7 +105,7 @@ def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
 
     def in_child() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != supervisor:  # it died before the line above
+        if os.getppid() != supervisor:  # the supervisor died before the line above
             os.kill(os.getpid(), signal.SIGKILL)
 
     with open(folder / "log.txt", "ab", buffering=0) as log:
@@ -132,7 +134,7 @@ def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
 
 
 def run(folder: Path, stop: Stop) -> int:
-    """Attempts until the run is complete or the retries are used up; returns the exit code."""
+    """Starts attempts until the run is complete or no retry is left; returns the exit code."""
     job = read_object(folder / "job.json")
     if job is None:
         print(f"{folder / 'job.json'} is missing or not whole", file=sys.stderr)
@@ -145,7 +147,7 @@ def run(folder: Path, stop: Stop) -> int:
         if complete_folder(folder):
             break
         if stop:
-            (folder / "attempts.json").unlink(missing_ok=True)  # nothing is decided: it has attempts left
+            (folder / "attempts.json").unlink(missing_ok=True)  # it has not failed: attempts are left
             return INTERRUPTED
         reason = reason or wrong_results(folder) or "ended without a result.json"
         attempts.append({"reason": reason})
@@ -169,7 +171,7 @@ def main() -> int:
             return run(folder, stop)
     except Timeout:
         return LOCKED
-    except FileNotFoundError as error:  # somebody removed the run's folder
+    except FileNotFoundError as error:  # the run's folder was removed
         print(f"{error.strerror}: {error.filename or folder}", file=sys.stderr)
         return FAILED
     except OSError as error:
