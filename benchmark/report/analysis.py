@@ -1,4 +1,4 @@
-"""The complete runs of a report, and what is computed from them."""
+"""Groups the complete runs of a report, and computes their curves and comparisons."""
 
 import itertools
 from collections import Counter
@@ -12,12 +12,12 @@ from benchmark.report.statistics import FEWEST, LEVEL, Comparison, compare, holm
 from benchmark.run_folder import RETURN
 
 Q_PREDICTED, Q_REALISED = "eval/q_predicted", "eval/q_realised"
-PARENT, SUM = "dqn.py", "rainbow.py"  # what the others are held against, and what is held against the others
-FEW_PAIRS = 6  # so many are not worth telling apart
+PARENT, SUM = "dqn.py", "rainbow.py"  # every script is compared with the first, the second with every script
+FEW_PAIRS = 6  # up to this number, all pairs are shown first
 
 
 class Analysis:
-    """The complete runs of a report by environment and contender, and all that is computed from them."""
+    """The complete runs of a report by environment and contender, with their curves and comparisons."""
 
     def __init__(self, results: Results, pairs: list[tuple[str, str]] | None = None):
         self.results, self.references = results, read_references()
@@ -39,7 +39,7 @@ class Analysis:
                 if found := self.curve(records, RETURN):
                     self.curves[env_id][label] = found
         self.curves = {env_id: by_label for env_id, by_label in self.curves.items() if by_label}
-        self.comparisons = {}  # {(a, b, environment, or None for all that both have): Comparison}
+        self.comparisons = {}  # {(a, b, environment or None for all that both have): Comparison}
         env_ids = results.env_ids if len(results.env_ids) > 1 else []
         for (a, b), env_id in itertools.product(self.pairs, (None, *env_ids)):
             if found := self.comparison(a, b, [env_id] if env_id else None):
@@ -50,7 +50,7 @@ class Analysis:
 
     @cached_property
     def bands(self) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """{(environment, label): the IQM of its curve over seeds, and its interval, each (steps,)}."""
+        """{(environment, label): (IQM over seeds, low, high) of its curve, each (steps,)}."""
         return {
             (env_id, label): (pooled_iqm(values), *interval([values]))
             for env_id, by_label in self.curves.items()
@@ -58,9 +58,9 @@ class Analysis:
         }
 
     def matters(self, a: str, b: str) -> bool:
-        """Whether a pair is one that a reader asks for first: every rung against DQN, Rainbow against each.
+        """Whether a reader asks for this pair first: every rung against DQN, Rainbow against every rung.
 
-        Without DQN every contender against the first one. In a sweep all pairs are a variant and its base.
+        Without DQN: every contender against the first contender. In a sweep every pair is a variant and its base.
         """
         bases, pair = [base_of(label) for label in self.results.labels], {base_of(a), base_of(b)}
         if self.asked_for or len(self.pairs) <= FEW_PAIRS or len(pair) == 1:
@@ -69,17 +69,19 @@ class Analysis:
         return not (pair.isdisjoint(first) or self.outdone(a) or self.outdone(b))
 
     def outdone(self, label: str) -> bool:
-        """Whether the same script does better with other flags: of a peer's settings the best one counts."""
+        """Whether the same script is better with other flags; only the best setting of a peer is shown first."""
         others = [other for other in self.labels if base_of(other) == base_of(label) and other != label]
         found = [self.comparison(other, label) for other in others]
         return any(one.probability > 0.5 for one in found if one)
 
     def default_pairs(self) -> list[tuple[str, str]]:
-        """Every pair, also with what failed in all runs; in a sweep, the bases, and every variant with its own."""
+        """All pairs, also those of a contender whose runs all failed. In a sweep: the bases, and each variant with its
+        base.
+        """
         there = [label for label in self.results.labels if label in self.labels or self.has_failed(label)]
         varied = {r.label for r in self.results.records if r.varied}
         pairs = list(itertools.combinations([label for label in there if label not in varied], 2))
-        turned = [base_of(a) == PARENT or base_of(b) == SUM for a, b in pairs]  # a rung against DQN, not DQN against it
+        turned = [base_of(a) == PARENT or base_of(b) == SUM for a, b in pairs]  # the rung comes first, DQN second
         pairs = [(b, a) if turn else (a, b) for (a, b), turn in zip(pairs, turned, strict=True)]
         with_base = [(label, base_of(label)) for label in there if label in varied]
         return pairs + [(label, base) for label, base in with_base if base in there]
@@ -89,7 +91,7 @@ class Analysis:
         return any(name == label for _, name in self.failed)
 
     def curve(self, records: list[Record], name: str) -> tuple[list[Record], np.ndarray, np.ndarray] | None:
-        """Records, steps (steps,) and values (seeds, steps) of those that were evaluated at the same steps as most."""
+        """Records, steps (steps,) and values (seeds, steps) of the runs that have the most common evaluation steps."""
         own = [record for record in records if name in record.curves]
         if not own:
             return None
@@ -106,7 +108,7 @@ class Analysis:
         return np.array([record.final for record in self.groups[env_id][label]])
 
     def normalise(self, env_id: str, values: np.ndarray) -> np.ndarray:
-        """0 is the random policy, 1 the reference, of reference_scores.toml."""
+        """Returns on a scale of reference_scores.toml: 0 is the random policy, 1 the reference."""
         random, reference = self.references[env_id]["random"], self.references[env_id]["reference"]
         return (values - random) / (reference - random)
 
@@ -115,12 +117,12 @@ class Analysis:
         return [self.normalise(env_id, self.finals(env_id, label)) for env_id in self.normalised]
 
     def outcomes(self, env_id: str, label: str) -> np.ndarray:
-        """Final returns, and minus infinity for every run that failed: below all that did not."""
+        """Final returns, with minus infinity for each failed run, so it counts as worse than all others."""
         finals = self.finals(env_id, label) if label in self.groups.get(env_id, {}) else np.zeros(0)
         return np.concatenate([finals, np.full(self.failed[env_id, label], -np.inf)])
 
     def comparison(self, a: str, b: str, env_ids: list[str] | None = None) -> Comparison | None:
-        """Of the outcomes, over these environments or all that both have; None if there are none."""
+        """Compares the outcomes of a and b over these environments, or over all that both have; None if none."""
         chosen = self.results.env_ids if env_ids is None else env_ids
         pairs = [(self.outcomes(env_id, a), self.outcomes(env_id, b)) for env_id in chosen]
         pairs = [(x, y) for x, y in pairs if len(x) and len(y)]

@@ -1,4 +1,4 @@
-"""Reads what runs have left, of a suite or of any folders, complete or not, or what a report has left of them."""
+"""Reads runs, complete or not: from a suite's folder, from any other folder, or from the tables of a report."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ from benchmark.suite import BadInput, labels, read_plan
 
 CURVES = (RETURN, "eval/q_predicted", "eval/q_realised")
 REFERENCES = Path(__file__).parent / "reference_scores.toml"
-# Of args.json, what is not an argument of the algorithm.
+# Entries of args.json that are no arguments of the algorithm.
 ORIGIN = ("command", "commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
 ORIGIN += ("cpu_count", "gpu")
 NOT_COMPARED = {*ORIGIN, "exp_name", "seed", "env_id", "runs_dir", "track", "wandb_project_name", "wandb_entity"}
@@ -40,16 +40,16 @@ class Record:
     label: str
     env_id: str
     seed: int
-    state: str  # done, running, failed, missing, or (in a folder that is no suite's) unfinished
+    state: str  # done, running, failed or missing; in a folder without a suite also unfinished
     folder: Path  # the script's own run folder if there is one
-    varied: dict = field(default_factory=dict)  # what a sweep changes
+    varied: dict = field(default_factory=dict)  # the flags that a sweep changed
     args: dict = field(default_factory=dict)  # args.json
     result: dict = field(default_factory=dict)  # result.json
     curves: dict = field(default_factory=dict)  # {name: (steps (n,), values (n,))}
-    clock: np.ndarray | None = None  # seconds since the start at each evaluation, if it ran in one go
-    problem: str = ""  # why the run failed, or what is odd about a complete one
-    log: str = ""  # the end of the log of a run that failed
-    code: str = ""  # which version of the script
+    clock: np.ndarray | None = None  # seconds since the start at each evaluation, if the run was never resumed
+    problem: str = ""  # the reason of a failure, or a fault of a complete run
+    log: str = ""  # the end of a failed run's log
+    code: str = ""  # the version of the script
 
     @property
     def final(self) -> float:
@@ -59,7 +59,7 @@ class Record:
 
 @dataclass
 class Results:
-    """What a report is about."""
+    """The runs of a report."""
 
     title: str
     records: list[Record]
@@ -82,7 +82,7 @@ def fill(record: Record, run_dir: Path) -> None:
     """Reads a complete run folder into the record."""
     record.folder = run_dir
     record.args, record.result = (read_object(run_dir / name) or {} for name in ("args.json", "result.json"))
-    no_counterpart = record.args.get("no_counterpart")  # what a peer cannot do: it did what it always does
+    no_counterpart = record.args.get("no_counterpart")  # flags that a peer ignored
     for name in no_counterpart if isinstance(no_counterpart, list) else ():
         record.args[str(name)] = "not as asked"
     broken = []
@@ -96,7 +96,7 @@ def fill(record: Record, run_dir: Path) -> None:
     if RETURN in record.curves and took is not None:
         walls = np.array([wall for _, _, wall in scalars[RETURN]])
         clock = took - (walls[-1] - walls)  # the last evaluation ends the run
-        record.clock = clock if (clock >= 0).all() else None  # a run that was resumed has taken a rest
+        record.clock = clock if (clock >= 0).all() else None  # negative in a resumed run, because of the pause
     if RETURN not in record.curves:
         problems.append(f"its event files have no {RETURN}")
     record.problem = "; ".join(problems)
@@ -125,10 +125,10 @@ def read_suite_dir(suite_dir: Path) -> Results:
 
 
 def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
-    """All run folders below a folder, but not those of suites.
+    """All run folders below a folder, without those of suites.
 
-    Runs of one script with different arguments are different contenders, named by what differs. Of two runs of the
-    same script, arguments and seed the later one counts.
+    Runs of one script with different arguments are different contenders; the name of a contender has the arguments that
+    differ. If two runs have the same script, arguments and seed, the later run counts.
     """
     found, within = [], set(suite_dirs)
     paths = [path for path in folder.rglob("args.json") if within.isdisjoint(path.parents)]
@@ -163,9 +163,9 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
 
 
 def read(source: Path) -> Results:
-    """The runs of a suite's folder, of any folder with the suites below it, or else those of the report in it.
+    """The runs of a suite's folder; or of any folder and the suites below it; or of the report in a folder.
 
-    Raises BadInput if there are none.
+    Raises BadInput if there are no runs.
     """
     if not source.is_dir():
         raise BadInput(f"there is no folder {source}")
@@ -183,20 +183,20 @@ def read(source: Path) -> Results:
 
 
 def kept(args: dict) -> dict:
-    """What a report keeps of args.json: what is compared, and where the run was made; no paths, nothing of W&B."""
+    """The entries of args.json that a report keeps: arguments, versions and machine, without paths and W&B."""
     own = {*ORIGIN} - {"command"}
     return {name: value for name, value in args.items() if name not in NOT_COMPARED or name in own}
 
 
 def number_of(text: str) -> float | int | None:
-    """A number of a CSV file; None where it has none."""
+    """A number of a CSV file; None for an empty field."""
     return None if text == "" else int(text) if text.isdecimal() else float(text)
 
 
 def read_report(folder: Path) -> Results:
-    """The runs of which a report was written into this folder, as write.write_tables left them. Raises BadInput.
+    """The runs of a report, from the tables that write.write_tables wrote into its folder. Raises BadInput.
 
-    What was missing there is left out: another source may have it.
+    Missing runs are left out, because another source may have them.
     """
     try:
         about = json.loads((folder / "arguments.json").read_text())
@@ -246,17 +246,17 @@ def base_of(label: str) -> str:
 
 
 def version(record: Record) -> tuple[str, str]:
-    """What is the same in all runs of one contender on one environment: the script's text, and the arguments."""
+    """The script's text and the arguments: equal in all runs of one contender on one environment."""
     compared = {name: value for name, value in record.args.items() if name not in NOT_COMPARED}
     return record.code, json.dumps(compared, sort_keys=True)
 
 
 def together(parts: dict[Path, Results]) -> Results:
-    """All of these, {folder: its runs}, as one; a run that is in several of them counts once.
+    """Joins {folder: its runs}; a run that is in several of them counts once.
 
-    A contender whose name is in several of them is one contender only if its code and arguments are the same.
+    Contenders with one name in several folders become one contender only if their code and arguments are equal.
     """
-    by_folder = {}  # {the run's own folder: (the part that it is in, the run)}
+    by_folder = {}  # {run's own folder: (part, run)}
     for part, results in parts.items():
         for record in results.records:
             by_folder.setdefault(record.folder.resolve(), (part, record))
@@ -274,20 +274,20 @@ def together(parts: dict[Path, Results]) -> Results:
         if key not in once or (record.state == "done" and once[key].state != "done"):
             once[key] = record
     sweeps = {name: values for results in parts.values() for name, values in results.sweeps.items()}
-    same = {} if differing else dict.fromkeys(part.resolve().name for part in parts)  # one study, in several places
+    same = {} if differing else dict.fromkeys(part.resolve().name for part in parts)  # one study in several places
     return Results(" and ".join(same or names.values()), list(once.values()), sweeps)
 
 
 def distinct_names(folders: list[Path]) -> dict[Path, str]:
-    """The last parts of these paths, as many as tell them from each other."""
+    """{path: its last parts}, enough of them to tell the paths apart."""
     named = labels([folder.resolve() for folder in folders])
     return {folder: named[folder.resolve()] for folder in folders}
 
 
 def side_by_side(a: Results, b: Results, name_a: str, name_b: str) -> tuple[Results, list[tuple[str, str]]]:
-    """Both sets of runs with the set's name before each contender's, and the pairs to judge, b against a.
+    """Both sets of runs, with the set's name before each contender's name, and the pairs to judge, b against a.
 
-    Contenders of the same name are a pair; if there are none, every one of b with every one of a.
+    Contenders with the same name are a pair. If no names are equal, every contender of b is paired with every one of a.
     """
     shared = [label for label in b.labels if label in a.labels]
     pairs = [(label, label) for label in shared] or [(new, old) for new in b.labels for old in a.labels]
@@ -299,7 +299,7 @@ def side_by_side(a: Results, b: Results, name_a: str, name_b: str) -> tuple[Resu
 
 
 def read_references() -> dict:
-    """{environment: {random, reference, ...}} of reference_scores.toml, an Atari game under both of its usual names."""
+    """{environment: {random, reference, ...}} from reference_scores.toml. An Atari game stands under both its names."""
     scores = tomllib.loads(REFERENCES.read_text(encoding="utf-8"))
     for game, (random, human) in scores.pop("random_and_human").items():
         title = game.title().replace("_", "")
@@ -309,7 +309,7 @@ def read_references() -> dict:
 
 
 def arguments_that_differ(records: list[Record]) -> dict[str, dict[str, str]]:
-    """{argument: {label: its values}} where contenders on one environment differ."""
+    """{argument: {label: its values}} for the arguments in which contenders on one environment differ."""
     values = {}
     for record in records:
         for name, value in record.args.items():
@@ -325,12 +325,12 @@ def arguments_that_differ(records: list[Record]) -> dict[str, dict[str, str]]:
 
 
 def numbers(records: list[Record], name: str) -> list[float]:
-    """The numbers that an entry of result.json has in these runs."""
+    """The numbers of one entry of result.json in these runs."""
     return [value for record in records if (value := finite(record.result.get(name))) is not None]
 
 
 def values_of(records: list[Record], name: str) -> str:
-    """The values that an entry of args.json has in these runs."""
+    """The values of one entry of args.json in these runs, as text."""
     values = [record.args[name] for record in records if record.args.get(name) not in (None, "")]
     texts = dict.fromkeys(f"{value:,}" if isinstance(value, int) else str(value) for value in values)
     return "; ".join(texts)
