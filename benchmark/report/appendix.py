@@ -1,4 +1,4 @@
-"""The sections of a report on its runs: what they cost, what failed, published scores, arguments, versions."""
+"""The last sections of a report: cost, failures, published scores, arguments, versions."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from benchmark.report.records import ORIGIN, arguments_that_differ, numbers, val
 
 
 def cost(analysis: Analysis) -> Section:
-    """Return against wall time, steps a second, and the time of a run."""
+    """Return against wall time, steps per second, and the time of a run."""
     tables, by_env = [], {}
     for env_id, by_label in analysis.curves.items():
         for label, (records, *_) in by_label.items():
@@ -38,7 +38,7 @@ def cost(analysis: Analysis) -> Section:
 
 
 def troubles(analysis: Analysis) -> Section:
-    """Runs that failed or are missing, with the ends of their logs, and what is odd about complete ones."""
+    """Failed and missing runs with the ends of their logs, and the faults of complete runs."""
     section = Section("Failed and missing runs")
     rows = []
     for record in analysis.results.records:
@@ -56,7 +56,7 @@ def troubles(analysis: Analysis) -> Section:
 
 
 def references(analysis: Analysis) -> Section | None:
-    """Published scores of greedy play beside ours, and by what was normalised."""
+    """Published scores of greedy play beside ours, and the scores that normalise returns."""
     published, normal = [], []
     for env_id, group in analysis.groups.items():
         known = analysis.references.get(env_id)

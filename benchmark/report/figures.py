@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG and PNG. Every contender has one color in all of them."""
+"""The pictures of a report, as SVG and PNG. A contender has the same color in all pictures."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from benchmark.report.statistics import Comparison
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666")  # Okabe and Ito, ...
-MARKERS = dict(zip(COLORS, "osD^vPX*", strict=True))  # for whom colors are alike
+MARKERS = dict(zip(COLORS, "osD^vPX*", strict=True))  # for readers who cannot tell the colors apart
 STYLE = {
     "figure.dpi": 100, "savefig.dpi": 160, "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888",
@@ -24,14 +24,14 @@ STYLE = {
     "grid.color": "#E4E4E4", "grid.linewidth": 0.7, "axes.axisbelow": True, "legend.frameon": False,
     "lines.linewidth": 1.6, "svg.hashsalt": "q-ladder", "text.parse_math": False,
 }  # fmt: skip
-WIDTH = 10.0  # inches; a panel by itself has half of it, and fits on a phone
+WIDTH = 10.0  # inches; a single panel has half of it, and fits on a phone
 PANEL_HEIGHT = 2.7
 LEGEND_ROW = 0.2
-TITLE = 34  # characters above a panel of a third of the width
+TITLE = 34  # characters in the title of a panel, of which three stand in a row
 
 
 def palette(labels: list[str]) -> dict[str, str]:
-    """{label: color}; where they are many, neighbours in a rainbow look alike, but no two are the same."""
+    """{label: color}; with more labels than COLORS, colors of a rainbow, all different."""
     if few(labels):
         return dict(zip(labels, COLORS, strict=False))
     rainbow = matplotlib.colormaps["turbo"](np.linspace(0, 1, len(labels)))
@@ -39,28 +39,28 @@ def palette(labels: list[str]) -> dict[str, str]:
 
 
 def few(colors: Sized) -> bool:
-    """Whether there are so few contenders that their intervals can be told from each other."""
+    """Whether the contenders are few enough to draw their intervals."""
     return len(colors) <= len(COLORS)
 
 
 def short(name: str, most: int = 60) -> str:
-    """A name that fits into a figure: its beginning and its end, and nothing that SVG cannot hold."""
+    """A name that fits into a figure: its beginning and its end, without characters that SVG cannot hold."""
     name = "".join(character if character.isprintable() else " " for character in name)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
 
 
 def without_modules(env_ids: str) -> str:
-    """Environments without the modules that register them: MinAtar/Breakout-v1 for minatar:MinAtar/Breakout-v1."""
+    """Ids without modules: MinAtar/Breakout-v1 for benchmark.envs:MinAtar/Breakout-v1."""
     return re.sub(r"[\w.]+:", "", env_ids)
 
 
 def title(env_ids: str) -> str:
-    """Environments as the title of a panel: without the modules that register them, cut to fit."""
+    """Environments as the title of a panel: without modules, and cut to its width."""
     return short(without_modules(env_ids), TITLE)
 
 
 def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Figure, list]:
-    """A figure with that many panels, at most three in a row, and room for a legend below."""
+    """A figure with `count` panels, at most `most` in a row, and room for a legend below."""
     columns = min(count, most)
     rows = math.ceil(count / columns)
     size = (WIDTH if columns > 1 else WIDTH / 2, rows * height + 0.4)
@@ -71,12 +71,12 @@ def panels(count: int, height: float = PANEL_HEIGHT, most: int = 3) -> tuple[Fig
 
 
 def legend(figure: Figure, colors: dict[str, str], extra: Iterable[Line2D] = ()) -> None:
-    """One legend for all panels. A name may begin with an underscore, which matplotlib would leave out."""
+    """One legend for all panels. Matplotlib leaves out names that begin with an underscore, so these get a prefix."""
     handles = [Line2D([], [], color=color, marker=MARKERS.get(color), markersize=5) for color in colors.values()]
     handles += extra
     names = [*colors, *(line.get_label() for line in extra)]
     names = [f"\u200b{name}" if name.startswith("_") else name for name in map(short, names)]
-    fit = int(11.5 * figure.get_figwidth() / (max(map(len, names)) + 6))  # names of the longest one's width in a row
+    fit = int(11.5 * figure.get_figwidth() / (max(map(len, names)) + 6))  # names as long as the longest
     rows = math.ceil(len(names) / max(fit, 1))
     columns = math.ceil(len(names) / rows)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (rows - 1))
@@ -84,7 +84,7 @@ def legend(figure: Figure, colors: dict[str, str], extra: Iterable[Line2D] = ())
 
 
 def thousands(axes) -> None:
-    """Steps as 20k and 1M."""
+    """Writes steps as 20k and 1M."""
 
     def text(x: float, _) -> str:
         return f"{x / 1e6:g}M" if abs(x) >= 1e6 else f"{x / 1e3:g}k" if abs(x) >= 1e3 else f"{x:g}"
@@ -94,7 +94,7 @@ def thousands(axes) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:
-    """Writes NAME.svg and NAME.png and returns the SVG's text."""
+    """Writes NAME.svg and NAME.png, and returns the text of the SVG."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
@@ -140,7 +140,7 @@ def curves_across(by_label: dict[str, tuple], colors: dict[str, str]) -> Figure:
 
 def finals(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Figure:
     """by_env: {environment: {label: (returns of the seeds, IQM, low, high)}}."""
-    rows = [label for label in colors if any(label in by_label for by_label in by_env.values())]  # the same everywhere
+    rows = [label for label in colors if any(label in by_label for by_label in by_env.values())]  # in every panel
     figure, axes = panels(len(by_env), 0.9 + 0.32 * len(rows))
     rng = np.random.default_rng(0)
     for i, (panel, (env_id, by_label)) in enumerate(zip(axes, by_env.items(), strict=True)):
@@ -169,7 +169,7 @@ def profiles(levels: np.ndarray, by_label: dict[str, tuple], colors: dict[str, s
 
 
 def improvement(pairs: list[tuple[str, str, Comparison]]) -> Figure:
-    """pairs: (a, b, how they compare); grey where nothing can be said."""
+    """pairs: (a, b, Comparison); grey if there is no evidence of a difference."""
     names = [f"{short(a, 40)}  over  {short(b, 40)}" for a, b, *_ in pairs]
     width = min(0.34 * WIDTH + 0.07 * max(map(len, names)), 0.75 * WIDTH)  # 0.07 inches a character beside the axes
     figure, axes = plt.subplots(figsize=(width, 0.9 + 0.3 * len(pairs)), layout="constrained")
@@ -217,6 +217,6 @@ def sweeps(swept: list[tuple], colors: dict[str, str]) -> Figure:
 
 
 def setup() -> None:
-    """Without a display, and with the report's typography."""
+    """Draws without a display, in the report's style."""
     matplotlib.use("agg")
     plt.rcParams.update(STYLE)

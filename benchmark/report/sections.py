@@ -1,4 +1,4 @@
-"""The sections of a report that say which contender is better, and how it learned."""
+"""The first sections of a report: the better contender of each pair, and how the contenders learned."""
 
 import itertools
 import math
@@ -13,12 +13,12 @@ from benchmark.report.records import Record, arguments_that_differ, base_of
 from benchmark.report.statistics import FEWEST, area, at_least, interval, pooled_iqm, steps_to, stratified_mean
 from benchmark.suite import underscored
 
-SHARES = np.linspace(0, 1, 51)  # of the training steps, for curves across environments
-MOST_PAIRS = 45  # beyond that, the figure of all pairs is left out
+SHARES = np.linspace(0, 1, 51)  # shares of the training steps, for curves across environments
+MOST_PAIRS = 45  # with more pairs, the figure of all pairs is left out
 
 
 def summary(analysis: Analysis) -> Section:
-    """How many runs, and the verdicts."""
+    """Warnings, the verdicts, and the standings."""
     warnings = []
     if few := sorted({len(r) for group in analysis.groups.values() for r in group.values() if len(r) < FEWEST}):
         seeds = "a single seed" if few[0] == 1 else f"{few[0]} seeds"
@@ -43,7 +43,7 @@ def summary(analysis: Analysis) -> Section:
 
 
 def comparisons_made(analysis: Analysis) -> str:
-    """How many there are, and what is left of them if all are taken together."""
+    """The number of comparisons, and the number that remain after the correction."""
     told, decided = analysis.told, [key for key in analysis.told if analysis.comparisons[key].verdict != "no evidence"]
     made = f"{len(told)} comparisons were made, of every pair over all environments and in each of them"
     if len(analysis.results.env_ids) == 1:
@@ -55,7 +55,7 @@ def comparisons_made(analysis: Analysis) -> str:
 
 
 def standings(analysis: Analysis) -> Table:
-    """Who is best where, and how many of the others each contender is better and worse than."""
+    """The best contender of each environment, and the number of contenders that each is better or worse than."""
     cells = {}
     for env_id, group in analysis.groups.items():
         middle = {label: float(pooled_iqm(analysis.finals(env_id, label))) for label in group}
@@ -75,15 +75,15 @@ def standings(analysis: Analysis) -> Table:
 
 
 def differing_in(group: dict[str, list[Record]]) -> dict[str, dict[str, str]]:
-    """Arguments in which the contenders of an environment differ, as far as they have them in common."""
+    """The arguments that all contenders of an environment have and in which they differ."""
     found = arguments_that_differ([record for records in group.values() for record in records])
     return {name: texts for name, texts in found.items() if "–" not in texts.values()}
 
 
 def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
-    """A sentence a pair, over all environments that both have: of those that matter most, and of the others.
+    """A sentence for each pair, over all environments that both have: first the pairs that matter most, then the rest.
 
-    In a sweep those matter most that differ; its table and figure show the others.
+    In a sweep the pairs that differ matter most; the table and the figure of the sweep show the rest.
     """
     found, few, alike = {True: [], False: []}, {True: 0, False: 0}, []  # by whether the pair matters
     for a, b in analysis.pairs:
@@ -121,7 +121,7 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
 
 
 def final_returns(analysis: Analysis) -> Section:
-    """Mean, standard deviation, IQM and interval; every seed as a dot; normalised over environments."""
+    """Mean, standard deviation, IQM and interval, also normalised over environments; every seed as a dot."""
     rows, dots = [], {}
     for env_id, group in analysis.groups.items():
         for label in group:
@@ -149,14 +149,14 @@ def final_returns(analysis: Analysis) -> Section:
 
 
 def bands(analysis: Analysis) -> str:
-    """What is drawn around a line."""
+    """The words on the intervals around a line."""
     if figures.few(analysis.labels):
         return "with 95 % stratified bootstrap intervals"
     return "without intervals, which would hide each other"
 
 
 def learning_curves(analysis: Analysis) -> Section | None:
-    """IQM and interval over environment steps, in each environment."""
+    """IQM and interval over environment steps, for each environment."""
     if not analysis.curves:
         return None
     by_env = {}
@@ -169,7 +169,7 @@ def learning_curves(analysis: Analysis) -> Section | None:
 
 
 def curves_across(analysis: Analysis) -> Section | None:
-    """The same over all environments, normalised, against the share of the training steps."""
+    """The normalised learning curve over all environments, against the share of the training steps."""
     env_ids = [env_id for env_id in analysis.normalised if len(analysis.curves.get(env_id, {})) == len(analysis.labels)]
     if len(env_ids) < 2:
         return None
@@ -199,7 +199,7 @@ def performance_profiles(analysis: Analysis) -> Section | None:
         return None
     scores = {label: analysis.normalised_finals(label) for label in analysis.labels}
     highest = max(one.max() for values in scores.values() for one in values)
-    levels = np.linspace(0, max(1.0, highest) * 1.02, 101)  # from random play on: one run far below it hides the rest
+    levels = np.linspace(0, max(1.0, highest) * 1.02, 101)  # from random play on: one very low run hides the rest
     by_label = {}
     for label, values in scores.items():
         reached = at_least(values, levels)
@@ -212,7 +212,7 @@ def performance_profiles(analysis: Analysis) -> Section | None:
 
 
 def improvement(analysis: Analysis) -> Section | None:
-    """Probability of improvement of every pair, over all environments and in each of them."""
+    """Probability of improvement of every pair, over all environments and in each."""
     rows, drawn = [], []
     singly = list(analysis.groups) if len(analysis.groups) > 1 else []
     for a, b in analysis.pairs:
@@ -239,8 +239,8 @@ def improvement(analysis: Analysis) -> Section | None:
         "The probability that a run of the one script ends above a run of the other, averaged over environments; ties "
         "count half, and a run that failed counts as below all that did not. Where the 95 % interval contains 0.5, "
         "there is no evidence of a difference at this number of seeds, which is not evidence of none. Every cell is a "
-        "comparison of its own: of twenty that do not differ, one is expected to seem to, and more where the seeds of "
-        "one script spread several times as far as those of the other; a † is left after Holm's correction for all of "
+        "comparison. With many comparisons some differences appear by chance (about 1 in 20, and more if the seeds of "
+        "one script spread several times as far as those of the other); a † remains after Holm's correction for all of "
         "them. Intervals are Newcombe's (2006, method 5)."
     )
     table = Table(["pair", "all", *map(figures.without_modules, singly)], rows)
@@ -300,7 +300,9 @@ def q_values(analysis: Analysis) -> Section | None:
 
 
 def sweeps(analysis: Analysis) -> Section | None:
-    """A panel and a table for each argument that was varied, and for each environment whose returns have no scale."""
+    """A panel and a table for each varied argument: over all environments with a reference score, and for each other
+    environment.
+    """
     scripts = list(dict.fromkeys(base_of(label) for label in analysis.labels))
     scaled = [env_id for env_id in analysis.groups if env_id in analysis.references]
     places = {", ".join(scaled): scaled} if scaled else {}
@@ -327,11 +329,11 @@ def sweeps(analysis: Analysis) -> Section | None:
 
 
 def swept(analysis: Analysis, script: str, name: str, values: list, env_ids: list[str]) -> dict[int, tuple]:
-    """{i: (IQM, low, high, returns of the seeds)} of those values[i] with which the script ran in all environments."""
+    """{i: (IQM, low, high, returns of the seeds)} of each values[i] with which the script ran in all environments."""
     found = {}
     for i, value in enumerate(values):
         samples = []
-        for env_id in env_ids:  # the base has this value in one environment, perhaps, and a variant in another
+        for env_id in env_ids:  # this value may be the base in one environment and a variant in another
             for label, records in analysis.groups[env_id].items():
                 alone = all(set(r.varied) <= {name} and r.args.get(name) == value for r in records)
                 if alone and base_of(label) == script:

@@ -1,8 +1,8 @@
-"""Means with their intervals, as numbers and as curves, comparisons of two scripts, and tables small enough to read.
+"""Means with their intervals, comparisons of two scripts, corrections for many comparisons, and CSV tables.
 
-Scores come as one array a environment, (seeds,) or (seeds, steps): seeds are drawn again within an environment and
-never across (a stratified bootstrap), as in Agarwal et al. (2021), "Deep reinforcement learning at the edge of the
-statistical precipice". Their percentile interval is `interval(..., expand=False)`; the default is wider, see there.
+Scores come as one array for each environment, (seeds,) or (seeds, steps). The bootstrap is stratified: it draws seeds
+within an environment, as in Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical
+precipice". Their percentile interval is `interval(..., expand=False)`; the default is wider, see `expanded_level`.
 """
 
 import csv
@@ -17,7 +17,7 @@ import scipy.stats
 
 LEVEL = 0.95
 RESAMPLES = 2000
-FEWEST = 5  # seeds with which anything is said about a difference
+FEWEST = 5  # seeds; with fewer, nothing is said about a difference
 
 
 def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,22 +34,22 @@ def said(values: np.ndarray, digits: int = 2) -> str:
 
 
 def verdict(claim: str, holds: bool, seeds: int) -> str:
-    """What becomes of a claim; from a handful of seeds nothing follows."""
+    """A claim with its verdict; with fewer than FEWEST seeds there are too few seeds to tell."""
     found = "reproduces" if holds else "does NOT reproduce"
     return f"{found if seeds >= FEWEST else 'too few seeds to tell'}: {claim}"
 
 
 def pooled_iqm(*samples: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Interquartile mean over the scores of all environments together: the mean of the middle half."""
+    """Interquartile mean over the scores of all environments together, that is the mean of the middle half."""
     return scipy.stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
 
 
 def expanded_level(seeds: Sequence[int]) -> float:
-    """The level at which a percentile bootstrap over so many seeds an environment covers as LEVEL promises.
+    """The level at which a percentile bootstrap over these numbers of seeds (one an environment) really covers LEVEL.
 
-    With few seeds the bootstrap's spread is too small by (n - 1) / n, and a normal quantile stands where one of
-    Student's t belongs. Hesterberg (2015), "What teachers should know about the bootstrap", section 3.3, widens it by
-    both.
+    With few seeds the bootstrap is too narrow for two reasons: its variance is too small by (n - 1) / n, and it uses a
+    normal quantile instead of Student's t. Hesterberg (2015), "What teachers should know about the bootstrap", section
+    3.3, corrects both.
     """
     degrees, n = sum(n - 1 for n in seeds), np.mean(seeds)
     return 1 - 2 * scipy.stats.norm.sf(math.sqrt(n / (n - 1)) * scipy.stats.t.isf((1 - LEVEL) / 2, degrees))
@@ -60,9 +60,9 @@ def interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stratified bootstrap interval, (low, high), of statistic(*samples, axis=0).
 
-    NaN with fewer than FEWEST seeds: with 2, 3 and 4 it would cover 47, 74 and 86 % (1,000 normal samples each).
+    NaN with fewer than FEWEST seeds: with 2, 3 and 4 seeds it would cover 47, 74 and 86 % (1,000 normal samples each).
 
-    samples is one array (seeds, ...) an environment. expand: see expanded_level.
+    samples: one array (seeds, ...) for each environment. expand: see expanded_level.
     """
     if min(map(len, samples)) < FEWEST:
         return (np.full(samples[0].shape[1:], np.nan),) * 2
@@ -74,7 +74,7 @@ def interval(
 
 
 def at_least(samples: Sequence[np.ndarray], levels: np.ndarray) -> list[np.ndarray]:
-    """For a performance profile: whether each score reaches each level, as (seeds, levels) an environment."""
+    """For a performance profile: whether each score reaches each level, one array (seeds, levels) an environment."""
     return [(np.asarray(sample)[:, None] >= levels).astype(float) for sample in samples]
 
 
@@ -84,7 +84,7 @@ def stratified_mean(*samples: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def superiority(*samples: np.ndarray, axis: int = 0) -> np.ndarray:
-    """P(X > Y) + P(X = Y) / 2, the mean over environments, from x_1, ..., x_K, y_1, ..., y_K with seeds along axis."""
+    """P(X > Y) + P(X = Y) / 2, mean over environments. samples: x_1, ..., x_K, y_1, ..., y_K, with seeds along axis."""
     moved = [np.moveaxis(sample, axis, -1) for sample in samples]
     half = len(moved) // 2
     shares = []
@@ -96,29 +96,29 @@ def superiority(*samples: np.ndarray, axis: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a compares with b: the probability that a seed of a ends above one of b, and its interval, NaN if unknown."""
+    """The probability that a seed of a ends above a seed of b, with its interval (NaN if unknown)."""
 
     probability: float
     low: float
     high: float
-    seeds: int  # of the environment and script that has the fewest
-    p_value: float = math.nan  # that of the Mann-Whitney test, two-sided, of a probability of one half
+    seeds: int  # the smallest number of seeds of any environment and script
+    p_value: float = math.nan  # of the two-sided Mann-Whitney test that the probability is one half
 
     @property
     def verdict(self) -> str:
-        """better, worse, or no evidence; nothing is said with fewer than FEWEST seeds."""
+        """better, worse, or no evidence; always no evidence with fewer than FEWEST seeds."""
         if self.seeds < FEWEST or self.low <= 0.5 <= self.high:
             return "no evidence"
         return "better" if self.low > 0.5 else "worse"
 
     @property
     def reversed(self) -> "Comparison":
-        """How b compares with a."""
+        """The comparison of b with a."""
         return Comparison(1 - self.probability, 1 - self.high, 1 - self.low, self.seeds, self.p_value)
 
     @property
     def span(self) -> str:
-        """The interval, with a digit more where 0.50 would hide on which side of one half it ends; "" without one."""
+        """The interval as text; "" without one. An end that would be rounded to 0.50 gets a third digit."""
         if math.isnan(self.low):
             return ""
         return " to ".join(
@@ -138,16 +138,20 @@ class Comparison:
 
 
 def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
-    """a and b are the final scores (seeds,) of each environment, in the same order; no interval below FEWEST seeds.
+    """Compares the final scores (seeds,) of each environment, in the same order; no interval below FEWEST seeds.
 
     The interval is the score interval of Newcombe (2006), "Confidence intervals for an effect size measure based on the
-    Mann-Whitney statistic, part 2", method 5, for the mean over environments. Where a and b are the same, its variance
-    is that of the Mann-Whitney test, exactly. A bootstrap finds no variance at all where every seed of one ends above
-    every seed of the other, which is common: with 10 seeds its 95 % interval of a probability of 0.93 covers 70 %. This
-    one covers 94 to 96 % there, and 93 % where the spread of one script is three times that of the other. Its variance
-    is that of environments which agree; where they do not, it is too wide: with shifts of 2, -2, 0, 1 and -1 standard
-    deviations in five environments it covers 99 %. Variances by environment would be narrower there, but with five
-    seeds find a difference that is not in 8 % (of 1,000 experiments, five environments; as it is, in 4 %).
+    Mann-Whitney statistic, part 2", method 5, for the mean over environments. If a and b are equal, its variance is
+    exactly that of the Mann-Whitney test.
+
+    A bootstrap finds no variance if every seed of one script ends above every seed of the other, which is common: with
+    10 seeds its 95 % interval of a probability of 0.93 covers 70 %. Newcombe's interval covers 94 to 96 % there, and
+    93 % if one script spreads three times as far as the other.
+
+    Its variance assumes that the environments agree. If they do not, the interval is too wide: with shifts of 2, -2, 0,
+    1 and -1 standard deviations in five environments it covers 99 %. A variance for each environment would be narrower
+    there, but with five seeds it finds a difference between equal scripts in 8 % of 1,000 experiments with five
+    environments; this interval in 4 %.
     """
     probability = float(superiority(*a, *b))
     sizes = [(len(x), len(y)) for x, y in zip(a, b, strict=True)]
@@ -164,7 +168,7 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
     def outside(p: float) -> float:
         return (probability - p) ** 2 - z**2 * variance(p)
 
-    inside = min(max(probability, 1e-9), 1 - 1e-9)  # at 0 and 1 themselves nothing is left of the variance
+    inside = min(max(probability, 1e-9), 1 - 1e-9)  # at 0 and 1 the variance is 0
     low = scipy.optimize.brentq(outside, 0, inside) if probability > 0 else 0.0
     high = scipy.optimize.brentq(outside, inside, 1) if probability < 1 else 1.0
     p_value = 2 * scipy.stats.norm.sf(abs(probability - 0.5) / math.sqrt(variance(0.5)))
@@ -172,7 +176,7 @@ def compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Adjusted p-values: below α for what is significant at level α among all of them together (Holm, 1979)."""
+    """Adjusted p-values (Holm, 1979): below α if significant at level α among all comparisons together."""
     p, n = np.asarray(p_values, float), len(p_values)
     order = np.argsort(p)
     adjusted = np.empty(n)
@@ -181,7 +185,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def area(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Area under the curves (seeds, steps) over the steps that they span: the mean return on the way, (seeds,)."""
+    """Area under the curves (seeds, steps) divided by the steps: the mean return over training, (seeds,)."""
     return np.trapezoid(values, steps, axis=1) / (steps[-1] - steps[0]) if len(steps) > 1 else values[:, -1]
 
 
@@ -200,7 +204,7 @@ def draw_mean(axes, x, values: np.ndarray, **style) -> str:
 
 
 def write_table(rows: list[dict], path: Path) -> None:
-    """Writes rows that have the same keys as CSV, with a header."""
+    """Writes rows with equal keys as CSV, with a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")

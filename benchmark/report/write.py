@@ -41,17 +41,18 @@ SECTIONS = (
 
 @dataclass(frozen=True)
 class Page:
-    """A page of Markdown of which the report's summary becomes a part."""
+    """A page of Markdown that gets the report's summary as a part."""
 
     path: Path
-    command: str  # that writes it
+    command: str  # the command that writes the part
 
 
 def write_tables(analysis: Analysis, folder: Path) -> None:
-    """What the report was made of, so that another report can take it in (records.read_report).
+    """Writes the report's data; another report can read it (records.read_report).
 
-    finals.csv: a row a run, complete or not, with its last episodes' returns. curves.csv: a row an evaluation; seconds
-    since the run's start, if it ran in one go. arguments.json: code, arguments and origin of every contender.
+    finals.csv: a row for each run, complete or not, with the returns of its last episodes. curves.csv: a row for each
+    evaluation, with seconds since the start if the run was never resumed. arguments.json: code, arguments and origin of
+    each contender.
     """
     finals, curves, contenders = [], [], {}
     for record in analysis.results.records:
@@ -84,7 +85,7 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
 
 
 def points(record: Record) -> list[dict]:
-    """A row of curves.csv for every evaluation of a run."""
+    """A row of curves.csv for each evaluation of a run."""
     steps, _ = record.curves[RETURN]
     clock = [""] * len(steps) if record.clock is None else [round(float(at), 3) for at in record.clock]
     by_name = {name: dict(zip(*record.curves.get(name, ((), ())), strict=True)) for name in CURVES}
@@ -92,13 +93,13 @@ def points(record: Record) -> list[dict]:
     for step, seconds in zip(steps, clock, strict=True):
         row = {"script": record.label, "env_id": record.env_id, "seed": record.seed, "step": int(step)}
         for name, own in by_name.items():
-            row[name.removeprefix("eval/")] = own.get(step, "")  # a float32, written with as few digits as it needs
+            row[name.removeprefix("eval/")] = own.get(step, "")  # a float32, in the fewest digits
         rows.append(row | {"seconds": seconds})
     return rows
 
 
 def markdown(text: str) -> str:
-    """Escapes what Markdown or HTML would read as anything but text; a second line comes in brackets."""
+    """Escapes the characters of Markdown and HTML; further lines stand in brackets behind the first."""
     first, *rest = str(text).splitlines() or [""]
     line = " ".join([first, *(f"({one})" for one in rest)])
     line = re.sub(r"([\\`*\[\]|$#~]|(?<!\w)_|_(?!\w))", r"\\\1", line)
@@ -106,21 +107,21 @@ def markdown(text: str) -> str:
 
 
 def indented(text: str) -> str:
-    """As a block of code in Markdown."""
+    """The text as a block of code in Markdown."""
     return "\n".join(f"    {line}" for line in str(text).splitlines())
 
 
 def data_uri(svg: str) -> str:
-    """An SVG as the source of an image: it can neither run scripts nor clash with the names of another."""
+    """An SVG as the source of an image; so it cannot run scripts, and its names cannot clash with another SVG's."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def write_report(
     results: Results, folder: Path, pairs: list[tuple[str, str]] | None = None, page: Page | None = None
 ) -> list[str]:
-    """Writes the report of these runs into a folder, which is made, and returns the verdicts. Raises OSError.
+    """Makes the folder, writes the report of these runs there, and returns the verdicts. Raises OSError.
 
-    With `page` its summary and its first figures become a part of that page too.
+    page: gets the summary and the first figures as a part.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     figures.setup()
@@ -128,7 +129,7 @@ def write_report(
     made = [make(analysis) for make in (SECTIONS if analysis.groups else WITHOUT_RUNS)]
     written = [section for section in made if section]
     for name in FIGURES:
-        for form in ("svg", "png"):  # of another report, perhaps, written here before
+        for form in ("svg", "png"):  # of an earlier report
             (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
     pictures = [section.picture for section in written if section.picture]
     images = {picture.name: figures.save(picture.figure, folder / "figures", picture.name) for picture in pictures}
@@ -152,7 +153,7 @@ def write_report(
     for name in ("index.html", "report.md"):
         (folder / name).write_text(templates.get_template(name).render(context), encoding="utf-8")
     if page:
-        swept = [section.picture for section in written if section.title == "Sweeps"]  # then that is the question
+        swept = [section.picture for section in written if section.title == "Sweeps"]  # a sweep's pictures come first
         first = swept or pictures[:2]
         shown = [section for section in written if section.title == "Summary" or section.picture in first]
         place = Path(os.path.relpath(folder, page.path.parent)).as_posix()
