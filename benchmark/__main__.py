@@ -1,4 +1,4 @@
-"""Runs scripts × environments × seeds, here or on a Slurm cluster, and reports what came out.
+"""Runs scripts × environments × seeds, on this machine or on a Slurm cluster, and reports the results.
 
 python -m benchmark run --suite smoke
 python -m benchmark run --scripts dqn.py my_dqn.py --env-ids CartPole-v1 Acrobot-v1 --num-seeds 10 --workers 2
@@ -26,22 +26,22 @@ from benchmark.suite import BadInput, expand, find_suite, parse_argument, read_p
 
 @dataclass
 class Run:
-    """Runs what is missing of a suite, or of scripts × environments × seeds."""
+    """Runs the missing runs of a suite, or of scripts × environments × seeds."""
 
     suite: str | None = None
     """a TOML file, or the name of one in benchmark/suites: smoke or classic, for instance"""
     scripts: tuple[str, ...] = ()
     """scripts to run (default: the suite's)"""
     env_ids: tuple[str, ...] = ()
-    """environments to run them on (default: the suite's)"""
+    """environments to run the scripts on (default: the suite's)"""
     num_seeds: int | None = None
-    """seeds of each (default: the suite's, or 10)"""
+    """seeds of each script and environment (default: the suite's, or 10)"""
     first_seed: int | None = None
-    """the first of them (default: the suite's, or 1)"""
+    """the first seed (default: the suite's, or 1)"""
     arguments: tuple[str, ...] = ()
-    """flags for every run, as NAME=VALUE: learning_rate=1e-3 hidden_sizes=[64,64] loss=huber"""
+    """flags of every run, as NAME=VALUE: learning_rate=1e-3 hidden_sizes=[64,64] loss=huber"""
     peers: bool = False
-    """run the suite's peers too, Stable-Baselines3 for instance"""
+    """run the suite's peers too, for example Stable-Baselines3"""
     name: str | None = None
     """folder of these runs in runs-dir (default: the suite's name, or "default")"""
     runs_dir: Path = Path("runs")
@@ -49,15 +49,15 @@ class Run:
     workers: int = 1
     """runs at the same time (local)"""
     threads: int = 1
-    """threads of a run's numerical libraries (OMP_NUM_THREADS; dqn.py and its kin always use one)"""
+    """threads of a run's numerical libraries (OMP_NUM_THREADS; dqn.py and its rungs always use one)"""
     time_limit: float | None = None
     """minutes after which a run is stopped (default: the suite's, or 120)"""
     retries: int = 1
-    """further attempts after a failed one"""
+    """more attempts after a failed one"""
     track: bool = False
-    """log to Weights & Biases too, all runs in one group; offline runs are listed by `status`"""
+    """log to Weights & Biases too, all runs in one group; `status` lists offline runs"""
     dry_run: bool = False
-    """print the commands that would be started, and start nothing"""
+    """print the commands of the missing runs, and start nothing"""
     launcher: Literal["local", "slurm"] = "local"
     """start the runs on this machine, or as a Slurm job array"""
     slurm: Options = field(default_factory=Options)
@@ -66,38 +66,38 @@ class Run:
 
 @dataclass
 class Status:
-    """Shows what is done, running, failed and missing, the time left, and how to upload offline W&B runs."""
+    """Shows how many runs are done, running, failed and missing, the time left, and how to upload offline W&B runs."""
 
     suite: Positional[str]
     """name of the suite, or its folder"""
     runs_dir: Path = Path("runs")
     """where the runs are kept"""
     workers: int = 1
-    """runs at the same time, for the time left"""
+    """runs at the same time, to estimate the time left"""
 
 
 @dataclass
 class Report:
-    """Writes index.html, report.md, figures and CSV of a suite, of all run folders below others, or of a report."""
+    """Writes index.html, report.md, figures and CSV files of a suite, of all runs in a folder, or of a report."""
 
     sources: Positional[tuple[str, ...]]
-    """name of a suite, or folders, also such that hold a report"""
+    """name of a suite, or folders with runs or with a report"""
     output: Path = Path("report")
     """folder to write into"""
     page: Path | None = None
-    """a page of Markdown, of which the summary becomes a part between marks"""
+    """a page of Markdown that gets the summary as a part between marks"""
     runs_dir: Path = Path("runs")
     """where the runs of suites are kept"""
 
 
 @dataclass
 class Compare:
-    """Puts two sets of runs side by side, my change against the original, and gives the verdict."""
+    """Compares two sets of runs, for example the original and your change, and gives the verdict."""
 
     a: Positional[str]
     """name of a suite, or a folder"""
     b: Positional[str]
-    """what to compare it with"""
+    """the suite or folder to compare it with"""
     output: Path = Path("report")
     """folder to write the report into"""
     runs_dir: Path = Path("runs")
@@ -105,7 +105,7 @@ class Compare:
 
 
 def suite_folder(name: str, runs_dir: Path) -> Path:
-    """The folder in which the runs of a suite are, by its path, its name, or its TOML file."""
+    """The folder of a suite's runs, from its path, its name or its TOML file."""
     if (Path(name) / "plan.json").is_file():
         return Path(name)
     return runs_dir / slug(Path(name).stem if name.endswith(".toml") else name)
@@ -154,14 +154,14 @@ def show_status(args: Status) -> int:
 
 
 def source_folder(name: str, runs_dir: Path) -> Path:
-    """The folder of a suite, or any folder as given."""
+    """The folder of a suite, or the given folder."""
     folder = suite_folder(name, runs_dir)
     return folder if (folder / "plan.json").is_file() or not Path(name).is_dir() else Path(name)
 
 
 def report(args: Report) -> int:
-    """Exit code 1 if runs failed or are missing; the report is written all the same."""
-    from benchmark.report import records  # these and matplotlib take a second to import, which `run` does not need
+    """Exit code 1 if runs failed or are missing; the report is written also then."""
+    from benchmark.report import records  # here, because matplotlib takes a second to import and `run` does not need it
     from benchmark.report.write import Page, write_report
 
     if not args.sources:
@@ -174,7 +174,7 @@ def report(args: Report) -> int:
 
 
 def compare(args: Compare) -> int:
-    """Exit code 1 if runs failed or are missing; the report is written all the same."""
+    """Exit code 1 if runs failed or are missing; the report is written also then."""
     from benchmark.report import records
     from benchmark.report.write import write_report
 
@@ -187,7 +187,7 @@ def compare(args: Compare) -> int:
 
 
 def written(write, found, output: Path) -> int:
-    """Writes a report, prints its verdicts and where it is, and returns the exit code."""
+    """Writes a report, prints its verdicts and its path, and returns the exit code."""
     try:
         verdicts = write()
     except OSError as error:
@@ -204,7 +204,7 @@ def main() -> int:
         if os.name == "nt":
             raise BadInput("the harness starts and ends processes as Linux and macOS do; on Windows it runs in WSL")
         flags = Counter(argument.partition("=")[0] for argument in sys.argv if argument.startswith("--"))
-        if twice := [flag for flag, times in flags.items() if times > 1]:  # the last one alone would count
+        if twice := [flag for flag, times in flags.items() if times > 1]:  # tyro would take the last one
             raise BadInput(f"{twice[0]} is given twice: give all its values behind one")
         args = tyro.cli(Union[tuple(named)], description=__doc__)  # noqa: UP007
         return commands[type(args)](args)

@@ -1,4 +1,4 @@
-"""Pages of results: the parts that commands write, tables, and the origin of the runs (commit, versions, machine)."""
+"""Writes tables and numbers into pages of results, with the origin of the runs (commit, versions, machine)."""
 
 import platform
 import re
@@ -17,19 +17,19 @@ PROGRAMS |= {"stable_baselines3": "Stable-Baselines3"}
 
 
 def write_block(path: Path, name: str, command: str, content: str, begun: str = "") -> None:
-    """Writes a part of a page. A page that does not exist yet begins with this text; without it, FileNotFoundError."""
+    """Writes a part of a page. A new page begins with the text `begun`; without it, raises FileNotFoundError."""
     page = begun if begun and not path.exists() else path.read_text()
     write_whole(path, with_block(page, name, command, content))
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table; the first column is text, the others are numbers."""
+    """A table in Markdown; the first column is text, the others are numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def command_line(program: str, args, not_shown: Collection[str] = ()) -> str:
-    """The command with these arguments, as a page shows it: flags that are not at their defaults, no path of here."""
+    """The command with these arguments for a page: only flags that differ from their defaults, and no path's value."""
     flags = []
     for field in fields(args):
         value = getattr(args, field.name)
@@ -40,13 +40,13 @@ def command_line(program: str, args, not_shown: Collection[str] = ()) -> str:
 
 
 def commit() -> str:
-    """The hash of this repository's commit, and -dirty if files differ from it; empty outside a repository."""
+    """The hash of this repository's commit, with -dirty if files differ from it; empty outside a repository."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
     return subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
 def short_hash(commit: str) -> str:
-    """Seven digits of the commit that a run has noted, and a plus where files differed from it."""
+    """Seven digits of a commit, with a plus if files differed from it."""
     return commit.removesuffix("-dirty")[:7] + ("+" if commit.endswith("-dirty") else "")
 
 
@@ -60,7 +60,7 @@ def processor() -> str:
 
 
 def origin(stored: list[dict]) -> str:
-    """Commit, versions and machine of runs, as a page gives them, from what their args.json hold."""
+    """Commit, versions and machine of runs in one line for a page, from their args.json."""
 
     def every(name: str, short: Callable[[str], str] = str) -> str:
         return " and ".join(sorted({short(args[name]) for args in stored if args.get(name)}))
@@ -74,7 +74,7 @@ def origin(stored: list[dict]) -> str:
 
 
 def here() -> str:
-    """The same of this process."""
+    """Commit, versions and machine of this process, in one line."""
     versions = {name: version(name) for name in ("torch", "gymnasium", "numpy")}
     own = {"commit": commit(), "python": platform.python_version(), **versions, "platform": platform.platform()}
     return origin([own])

@@ -1,25 +1,25 @@
-"""What to run: scripts × environments × seeds, from the command line or from a TOML file.
+"""Makes the list of runs, scripts × environments × seeds, from the command line or from a TOML file.
 
-    scripts = ["dqn.py", "dqn.py --loss huber"] # beside the suite's file, or in the repository; with flags of its own
-    peers = ["benchmark/peers/sb3_dqn.py"]      # run too with --peers
+    scripts = ["dqn.py", "dqn.py --loss huber"] # beside the suite's file, or in the repository; flags may follow
+    peers = ["benchmark/peers/sb3_dqn.py"]      # only with --peers
     num_seeds = 10                              # first_seed = 1, time_limit = 60 (minutes a run)
 
-    [arguments]                                 # flags for every run, as in the scripts' Args
+    [arguments]                                 # flags of every run, named as in the scripts' Args
     eval_episodes = 20
 
-    [environments."LunarLander-v3"]             # an environment, and the flags that it needs
+    [environments."LunarLander-v3"]             # an environment, and the flags of all runs on it
     learning_rate = 5e-4
     env_kwargs = {enable_wind = true}
-    "c51.py rainbow.py" = {v_min = -300}        # what only these scripts need there
+    "c51.py rainbow.py" = {v_min = -300}        # flags of these two scripts on this environment
 
-    [script_arguments."per_dqn.py"]             # flags that only one script has
-    priority = "rank"
+    [script_arguments."per_dqn.py"]             # flags of one script on all environments
+    prioritized_replay_alpha = 0.5
 
-    [sweeps]                                    # one at a time, everything else as above
+    [sweeps]                                    # one argument at a time, everything else as above
     buffer_size = [1_000, 10_000, 100_000]
 
-A run is identified by the text of its script, its arguments and its seed: what changes any of them is another run.
-Modules that a script imports are not looked at (benchmark/peers/sb3_dqn.py imports dqn.py).
+A run is identified by the text of its script, its arguments and its seed; if one of them changes, it is another run. The
+modules that a script imports do not count (benchmark/peers/sb3_dqn.py imports dqn.py).
 """
 
 import difflib
@@ -35,13 +35,13 @@ from pathlib import Path
 from benchmark.run_folder import ROOT, text_hash, write_json
 
 SUITES = ROOT / "benchmark" / "suites"
-OURS = {"env_id", "seed", "runs_dir", "track"}  # flags that the harness sets itself
+OURS = {"env_id", "seed", "runs_dir", "track"}  # the harness sets these flags
 KEYS = {"scripts": list, "peers": list, "num_seeds": int, "first_seed": int, "time_limit": (int, float)}
 KEYS |= dict.fromkeys("arguments environments script_arguments sweeps".split(), dict)
 
 
 class BadInput(ValueError):
-    """What was asked for cannot be done; the message is one sentence for the user."""
+    """The user's request cannot be done; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,32 @@ class Run:
     script: str  # absolute path
     label: str  # the contender's name in the report
     env_id: str
-    flags: dict  # {name as in Args: bool, number, string or list of these}
+    flags: dict  # {name as in Args: bool, number, string, or a list of these}
     seed: int
     sha256: str  # of the script's text
-    varied: dict = field(default_factory=dict)  # {flag: value} in which a sweep differs from its base
+    varied: dict = field(default_factory=dict)  # {flag: value} that a sweep changed
 
     @property
     def folder(self) -> str:
-        """Name of the run's own folder: readable, safe as a file name, and different for every identity."""
+        """The name of the run's folder: readable, safe as a file name, and different for every run."""
         identity = json.dumps([self.sha256, Path(self.script).stem, self.env_id, self.flags, self.seed], sort_keys=True)
         name = f"{slug(Path(self.script).stem)}__{slug(self.env_id)}__{self.seed}"
         return f"{name}__{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     def command(self, runs_dir: Path, track: bool) -> list[str]:
-        """The argument list that starts the run; never joined and given to a shell."""
+        """The argument list that starts the run, without a shell."""
         flags = [part for name, value in self.flags.items() for part in as_arguments(name, value)]
         own = [f"--env-id={self.env_id}", f"--seed={self.seed}", f"--runs-dir={runs_dir}"]
         return [sys.executable, self.script, *own, *flags, *(["--track"] if track else [])]
 
 
 def is_text(text: str) -> bool:
-    """Whether a program can be given this: no NUL, and nothing that was not UTF-8 on the command line."""
+    """Whether this can be an argument of a program: no NUL, and valid UTF-8 on the command line."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def underscored(flags: dict) -> dict:
-    """Flags named as in Args, not as on the command line; a table, as of env_kwargs, as a list of NAME=VALUE."""
+    """Flags with underscores, as in Args. A table, for example env_kwargs, becomes a list of NAME=VALUE."""
     return {
         name.replace("-", "_"): [f"{key}={one!r}" for key, one in value.items()] if isinstance(value, dict) else value
         for name, value in flags.items()
@@ -84,22 +84,22 @@ def underscored(flags: dict) -> dict:
 
 
 def as_arguments(name: str, value) -> list[str]:
-    """A flag as given on a script's command line: True is --name, False --no-name, a list --name A B, else --name=A."""
+    """A flag for the command line: --name for True, --no-name for False, --name A B for a list, else --name=A."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, list | tuple):
         return [f"--{flag}", *map(str, value)]
-    return [f"--{flag}={value}"]  # in one word, because a value may begin with a dash
+    return [f"--{flag}={value}"]  # one word, because a value may begin with a dash
 
 
 def slug(text: str) -> str:
-    """Letters, digits, dots, dashes and underscores of text, at most 60, not starting with a dot or dash."""
+    """The letters, digits, dots, dashes and underscores of text, at most 60, without a dot or dash at the start."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:60].rstrip(".-") or "unnamed"
 
 
 def check_flags(flags: dict, where: str) -> None:
-    """Raises BadInput for names that are no flags, are set by the harness, or have values that are no arguments."""
+    """Raises BadInput for names that cannot be flags, flags that the harness sets, and values that are no arguments."""
     for name, value in flags.items():
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
             raise BadInput(f"{name!r} in {where} is not the name of a flag")
@@ -117,7 +117,7 @@ def check_flags(flags: dict, where: str) -> None:
 
 
 def parse_argument(text: str) -> tuple[str, object]:
-    """NAME=VALUE as (name, value), the value as TOML reads it, or else a string. Raises BadInput without a "="."""
+    """NAME=VALUE as (name, value); the value is read as TOML, or else is a string. Raises BadInput without a "="."""
     name, equals, value = text.partition("=")
     if not equals:
         raise BadInput(f"{text!r} is not of the form NAME=VALUE")
@@ -130,9 +130,9 @@ def parse_argument(text: str) -> tuple[str, object]:
 
 
 def with_flags(contender: str) -> tuple[str, dict]:
-    """The script and the flags of a contender that is given as on a command line: "dqn.py --loss huber --no-anneal-lr".
+    """The script and the flags of a contender, written as on a command line: "dqn.py --loss huber --no-anneal-lr".
 
-    A flag without a value is true, or false after --no-; one with several values is a list. Raises BadInput.
+    A flag without a value is true, or false with --no-; a flag with several values is a list. Raises BadInput.
     """
     script, *given = contender.split(" --")
     flags = {}
@@ -152,7 +152,7 @@ def with_flags(contender: str) -> tuple[str, dict]:
 
 
 def find_suite(name: str) -> Path:
-    """The TOML file of a suite that is shipped, or of that path. Raises BadInput if there is none."""
+    """The TOML file with this path, or the shipped suite with this name. Raises BadInput if there is none."""
     for path in (Path(name), SUITES / f"{name}.toml"):
         if path.is_file():
             return path
@@ -161,7 +161,7 @@ def find_suite(name: str) -> Path:
 
 
 def read_suite(path: Path) -> dict:
-    """The suite's table, checked. Raises BadInput."""
+    """The table in a suite's file, after checks. Raises BadInput."""
     try:
         suite = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -196,7 +196,7 @@ def read_suite(path: Path) -> dict:
 
 
 def by_script(flags: dict) -> tuple[dict, dict[str, dict]]:
-    """An environment's flags for all scripts, and {"c51.py rainbow.py": the flags that only these have there}."""
+    """An environment's flags for all scripts, and {"c51.py rainbow.py": the flags of only these scripts}."""
     of_scripts = {name: own for name, own in flags.items() if name.endswith(".py")}
     return {name: value for name, value in flags.items() if name not in of_scripts}, of_scripts
 
@@ -210,7 +210,7 @@ def find_script(name: str, folder: Path) -> Path:
 
 
 def labels(scripts: list[Path]) -> dict[Path, str]:
-    """A name for each script: that of its file, with as many folders before it as tell it from the others."""
+    """A name for each script: its file name, with as many folders in front as make the name unique."""
     named = {}
     for script in scripts:
         for length in range(1, len(script.parts) + 1):
@@ -224,9 +224,9 @@ def labels(scripts: list[Path]) -> dict[Path, str]:
 def expand(
     suite: dict, folder: Path, scripts=(), env_ids=(), num_seeds=None, first_seed=None, arguments=None, peers=False
 ) -> list[Run]:
-    """All runs, seed by seed so that every contender has its first seeds early.
+    """All runs, ordered by seed, so every contender has its first seeds early.
 
-    What is given beside the suite takes precedence over it. Raises BadInput if something is missing.
+    The other arguments override the suite. Raises BadInput if something is missing.
     """
     names = [*(scripts or suite.get("scripts", [])), *(suite.get("peers", []) if peers else [])]
     env_ids = list(env_ids) or list(suite.get("environments", {}))
@@ -283,7 +283,7 @@ def expand(
 
 
 def write_plan(suite_dir: Path, runs: list[Run], sweeps: dict) -> None:
-    """Notes in the suite's folder which runs belong to it now, for `status` and `report`."""
+    """Writes the list of the suite's runs into its folder, for `status` and `report`."""
     suite_dir.mkdir(parents=True, exist_ok=True)
     write_json(suite_dir / "plan.json", {"sweeps": sweeps, "runs": [asdict(run) for run in runs]})
 
