@@ -18,8 +18,8 @@
     [sweeps]                                    # one argument at a time, everything else as above
     buffer_size = [1_000, 10_000, 100_000]
 
-A run is identified by the text of its script, its arguments and its seed; if one of them changes, it is another run. The
-modules that a script imports do not count (benchmark/peers/sb3_dqn.py imports dqn.py).
+A run is identified by the text of its script, its arguments and its seed; if one of them changes, it is another run.
+The modules that a script imports do not count (benchmark/peers/sb3_dqn.py imports dqn.py).
 """
 
 import difflib
