@@ -2,17 +2,17 @@
 
     python -m benchmark.claims.c51
 
-FrozenLake-v1, where the ice is slippery: a step goes where it should with probability 1/3 and to either side with 1/3
-each. The reward is 1 at the goal and nothing anywhere else, so whoever comes there in step k has the return γ^(k - 1),
-and whoever falls into a hole 0. The environment's own model says exactly how probable each k is under the greedy policy
-that was learned. Held against it is what the network says of the greedy action, p(s, argmax_a Q(s, a)), in each of the
-11 states that are no hole and no goal.
+FrozenLake-v1 has slippery ice: a step goes in the chosen direction with probability 1/3, and to either side with 1/3
+each. The reward is 1 at the goal and 0 elsewhere. So an episode that arrives in step k returns γ^(k - 1), and one that
+falls into a hole returns 0. The environment's model gives the exact probability of each k under the learned greedy
+policy. We compare it with the network's distribution of the greedy action, p(s, argmax_a Q(s, a)), in each of the 11
+states that are neither a hole nor the goal.
 
-The measure is Wasserstein-1, the area between two cumulative distributions: how far probability has to be moved, in
-units of return. Reported is its mean over the states, for each seed. Two numbers to compare with:
-- a point mass at the exact mean, which is all that DQN's Q could say at its best;
-- the exact fixed point of C51's own update, by dynamic programming with `project` of c51.py: what the atoms, which lie
-  0.02 apart, make of the true distribution with nothing left to learn.
+The measure is Wasserstein-1, the area between two cumulative distributions, in units of return. For each seed we report
+its mean over the states. Two numbers stand beside it:
+- the distance of a point mass at the exact mean, which is the best that DQN's Q can do;
+- the distance of the exact fixed point of C51's own update, by dynamic programming with `project` of c51.py. The atoms
+  lie 0.02 apart, and this is the error that they alone make.
 
 The claim is that the distance of every seed is below 0.05. The flags were chosen on seeds 1001 to 1003.
 
@@ -52,7 +52,7 @@ SHOWN = {0: "the start", 6: "between two holes", 10: "two steps from the goal", 
 
 
 def under(model: Model, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(states, states) and (states,): the probability of going on in a state, and of the reward, if the policy acts."""
+    """Under the policy: the probabilities of the next states (states, states), and of the reward (states,)."""
     states = np.arange(len(policy))
     return model.transition[states, policy], model.reward[states, policy]
 
@@ -60,8 +60,8 @@ def under(model: Model, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def exact_returns(model: Model, policy: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
     """The returns 0, 1, γ, γ², ..., (K + 1,), and their probabilities under the policy, (states, K + 1).
 
-    The reward is 1 or 0, and ends the episode. It comes in step 1 as the model says, and in step k + 1 from s if it
-    comes in step k from a state after s. The returns that are left out are below 1e-4, and count as 0.
+    A reward of 1 ends the episode. The model gives its probability in step 1. Its probability in step k + 1 from s is
+    that in step k from the states after s. Returns below 1e-4 are left out and count as 0.
     """
     going_on, rewarded = under(model, policy)
     steps = int(np.ceil(np.log(1e-4) / np.log(gamma))) + 1
@@ -73,7 +73,7 @@ def exact_returns(model: Model, policy: np.ndarray, gamma: float) -> tuple[np.nd
 
 
 def fixed_point(model: Model, policy: np.ndarray, gamma: float, atoms: torch.Tensor) -> np.ndarray:
-    """What C51's update converges to under the policy with all expectations exact, (states, n_atoms), by `project`."""
+    """The fixed point of C51's update under the policy, with exact expectations, (states, n_atoms)."""
     going_on, rewarded = map(torch.from_numpy, under(model, policy))
     atoms = atoms.double()
     zero, one = torch.zeros_like(atoms), torch.ones_like(atoms)
@@ -88,7 +88,7 @@ def fixed_point(model: Model, policy: np.ndarray, gamma: float, atoms: torch.Ten
 
 
 def learned(run_dir: Path, model: Model) -> tuple[np.ndarray, np.ndarray]:
-    """The greedy policy of a run's final weights, (states,), and what it says of its actions, (states, n_atoms)."""
+    """A run's greedy policy at the end, (states,), and the distributions of its actions, (states, n_atoms)."""
     states, actions = model.reward.shape
     network = c51.QNetwork(states, actions, c51.Args(v_max=FLAGS["v_max"], hidden_sizes=FLAGS["hidden_sizes"]))
     network.load_state_dict(torch.load(run_dir / "model.pt", weights_only=True))
@@ -99,13 +99,14 @@ def learned(run_dir: Path, model: Model) -> tuple[np.ndarray, np.ndarray]:
 
 
 def distances(values: np.ndarray, p: np.ndarray, others: np.ndarray, other_p: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 between the rows of p (states, K), of values (K,), and those of other_p, of others: (states,)."""
+    """Wasserstein-1 of each state, (states,): between p (states, K) over values (K,) and other_p over others."""
     return np.array([wasserstein_distance(values, others, *rows) for rows in zip(p, other_p, strict=True)])
 
 
 def draw(seeds: dict[int, dict], shown: int, atoms: np.ndarray) -> plt.Figure:
-    """Of some states, above the probabilities of one seed, which are those of atoms, against the fixed point, which has
-    the same atoms; below the cumulative ones of all seeds against the true distribution."""
+    """Some states. Above: the probabilities of the atoms, one seed against the fixed point. Below: the cumulative
+    probabilities, all seeds against the true distribution.
+    """
     figure, panels = plt.subplots(2, len(SHOWN), figsize=(14, 6.5), sharex=True, layout="constrained")
     one, width = seeds[shown], atoms[1] - atoms[0]
     order = np.argsort(one["values"])

@@ -2,16 +2,17 @@
 
     python -m benchmark.claims.double_dqn
 
-Two places. **Noisy action values**, the paper's figure 1: every action of a state is worth 0, and what a network says
-of it is noise of standard deviation 1. How far is the target off, against the number of actions? With DQN's target
-the same network chooses and values; with Double DQN's another one, whose noise is its own, chooses.
+Two studies. **Noisy action values**, the paper's figure 1: every action of a state has the value 0, and each network's
+estimate is noise with standard deviation 1. The question is the error of the target, against the number of actions. In
+DQN's target one network chooses the action and values it. In Double DQN's target another network, with its own noise,
+chooses.
 
-**Pendulum-v1** with 41 torques, both scripts with the same flags (constant learning rate 3e-3, batches of 32, a hard
-copy of the target network every 200 steps, where DQN overestimates: with the scripts' own, gentler defaults neither
-does much). No reward is ever positive, so a positive Q is wrong without further proof. Overestimation is
-eval/q_predicted minus eval/q_realised, averaged over the evaluations in the second half of a run. An episode here
-always ends by its time limit, and its tail is bootstrapped from Q itself, as `evaluate` explains, so that a part of
-the overestimation (between a seventh and a third) does not show.
+**Pendulum-v1** with 41 torques, both scripts with the same flags: constant learning rate 3e-3, batches of 32, a hard
+copy of the target network every 200 steps. With these flags DQN overestimates; with the scripts' gentler defaults
+neither overestimates much. No reward is positive, so a positive Q is certainly wrong. Overestimation is
+eval/q_predicted minus eval/q_realised, averaged over the evaluations in the second half of a run. An episode of
+Pendulum always ends by its time limit, and Q itself stands for the rest, as `evaluate` explains. So a part of the
+overestimation (between a seventh and a third) is not measured.
 
 van Hasselt, Guez and Silver (2016), "Deep reinforcement learning with double Q-learning", AAAI.
 """
@@ -42,7 +43,7 @@ FLAGS = {
 
 
 def bias_from_noise(num_actions: int, seed: int, states: int = 1_000) -> tuple[float, float]:
-    """Mean target minus its true value 0, by DQN and by Double DQN, over states in which all actions are worth 0."""
+    """Mean target, by DQN and by Double DQN, over states in which all actions have the true value 0."""
     noise = torch.randn(2, states, num_actions, generator=torch.Generator().manual_seed(seed))
     zero, going_on = torch.zeros(states), torch.zeros(states, dtype=torch.bool)
     plain = dqn.td_target(noise[0], zero, going_on, gamma=1.0)
@@ -96,7 +97,7 @@ def main() -> None:
     shows = "Bias against the number of actions; predicted and realised value on Pendulum"
     found.figure(figure, "double_pendulum", shows)
 
-    difference = over["DQN"] - over["Double DQN"]  # same seeds, same first weights
+    difference = over["DQN"] - over["Double DQN"]  # paired: a seed has the same first weights
     claim = f"DQN overestimates more than Double DQN; difference, paired by seed: {said(difference)}"
     found.say(verdict(claim, mean_and_interval(difference)[1] > 0, args.num_seeds))
     found.write()

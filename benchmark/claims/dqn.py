@@ -3,8 +3,8 @@
     python -m benchmark.claims.dqn
     python -m benchmark.claims.dqn --loss huber     # why mean squared error is the default
 
-The figure has the learning curves of all seeds. A seed whose run is complete is not run again; runs of another version
-of dqn.py do not count.
+The figure shows the learning curves of all seeds. Complete runs are not repeated. Runs of another version of dqn.py do
+not count.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from benchmark.report.statistics import draw_mean, said
 @dataclass
 class Args(base.Args):
     loss: Literal["mse", "huber"] = "mse"  # loss of a TD error
-    threshold: float = 475.0  # mean greedy return from which CartPole-v1 counts as solved (Gymnasium's own)
+    threshold: float = 475.0  # least mean greedy return of a solved CartPole-v1 (Gymnasium's value)
 
 
 def draw(runs: base.Runs, loss: str) -> plt.Figure:

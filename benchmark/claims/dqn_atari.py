@@ -2,14 +2,15 @@
 
     python -m benchmark.claims.dqn_atari
 
-On a fixed replay buffer of random play of Pong, the same updates are made from dqn_atari.py's first weights
-(orthogonal, no biases, outputs near 0) and from those that PyTorch gives to its layers. A point is won or lost in one
-of some 40 steps, and a network that says the same of all states can have no lower TD error than the variance of the
-rewards, 0.02. Whoever sees the ball behind the paddle can. Measured are the TD error during the updates, and after
-them how much Q differs between states, and which share of units is dead: 0 in all of 256 observations, from which
-they therefore do not learn.
+A replay buffer holds random play of Pong. The same updates are made from two kinds of first weights: dqn_atari.py's
+(orthogonal, no biases, outputs near 0) and PyTorch's defaults. A point is won or lost in about one of 40 steps. If Q is
+equal in all states, the TD error cannot be lower than the variance of the rewards, 0.02; a network that sees the ball
+behind the paddle can have a lower one.
 
-Both begin with the same seed, and so with the same games and the same batches.
+We measure the TD error during the updates. After them we measure how much Q differs between states, and the share of
+dead units. A dead unit is 0 in all of 256 observations, so it cannot learn from them.
+
+Both networks begin with the same seed, so they get the same games and the same batches.
 """
 
 from contextlib import closing
@@ -32,10 +33,10 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Args(base.ArgsWithoutRuns):
-    num_seeds: int = 10  # seeds of each
-    steps: int = 20_000  # steps of random play in the replay buffer, of eight games together
-    updates: int = 2_000  # with the batches, the step size and the period of target updates that dqn_atari.py has
-    average: int = 100  # updates over which a TD error is averaged, a divisor of their number
+    num_seeds: int = 10  # seeds of each kind of first weights
+    steps: int = 20_000  # steps of random play in the replay buffer, in eight games together
+    updates: int = 2_000  # updates, with dqn_atari.py's batches, step size and period of target updates
+    average: int = 100  # updates over which a TD error is averaged, a divisor of `updates`
 
 
 def random_play(args: Args, defaults: dqn_atari.Args, seed: int) -> tuple[dqn_atari.ReplayBuffer, int]:
@@ -55,7 +56,7 @@ def random_play(args: Args, defaults: dqn_atari.Args, seed: int) -> tuple[dqn_at
 
 
 def dead_units(network: dqn_atari.QNetwork, obs: torch.Tensor) -> list[float]:
-    """Of each layer with a ReLU, the share of units (in convolutions: of channels) that are 0 in all observations."""
+    """For each layer with a ReLU: the share of units (or channels) that are 0 in all observations."""
     shares, hooks = [], []
     for layer in network:
         if isinstance(layer, nn.ReLU):
@@ -67,12 +68,12 @@ def dead_units(network: dqn_atari.QNetwork, obs: torch.Tensor) -> list[float]:
 
 
 def never(x: torch.Tensor) -> float:
-    """The share of units (B, units, ...) that are nowhere above 0."""
+    """The share of units of (B, units, ...) that are never above 0."""
     return 1.0 - (x > 0).transpose(0, 1).flatten(1).any(dim=1).float().mean().item()
 
 
 def learn(first_weights: str, seed: int, args: Args) -> tuple[np.ndarray, dict[str, float]]:
-    """The TD error, averaged over every so many updates, and what was measured after the last one."""
+    """The TD error, averaged over every `args.average` updates, and the measures after the last update."""
     torch.set_flush_denormal(True)  # as in dqn_atari.train
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)

@@ -3,33 +3,34 @@
     python -m benchmark.claims.dueling_dqn
     python -m benchmark.claims.dueling_dqn --tune     # which learning rate suits which network, on other seeds
 
-Section 4.1 of Wang et al. (2016), "Dueling network architectures for deep reinforcement learning", made small. A
-corridor leads 10 states up, 50 to the right and 10 up again; 5 actions are up, down, left, right and nothing, 10 and 20
-actions add more that do nothing. A policy π is given, and a network learns its values, with the target
+This is section 4.1 of Wang et al. (2016), "Dueling network architectures for deep reinforcement learning", in a small
+version. A corridor leads 10 states up, 50 to the right and 10 up again. Five actions are up, down, left, right and
+nothing; with 10 and 20 actions the others do nothing too. A policy π is given, and a network learns its values, with
+the target
 
     y = r + γ Σ_a' π(a' | s') Q(s', a')
 
-from the same network. Measured is the squared error against exact Q^π, summed over all states and actions. One network
-is that of dqn.py, the other that of dueling_dqn.py, both with hidden layers of 50 and 50 units; the dueling one divides
-the second between its streams, 25 each. All of this is the paper's, as are 70 states and π: ε-greedy with regard to Q*.
+from the same network. The result is the squared error against exact Q^π, summed over all states and actions. One
+network is dqn.py's, the other one dueling_dqn.py's, both with hidden layers of 50 and 50 units; the dueling network
+divides the second layer between its streams, 25 units each. All of this is as in the paper, also the 70 states and the
+policy π, which is ε-greedy with regard to Q*.
 
-Chosen here, because the paper does not say:
-- the reward is 1 on arrival at the upper right end, where the episode ends, and 0 elsewhere; γ = 0.99. So Q^π is
-  0.47 at the start and 1 at the end, while an action that does nothing costs 1 % of it;
-- each section has its own states (10 + 50 + 10 = 70), and the start is the lower end of the left one, so that π comes
-  through every state;
-- a state is observed as one-hot vector;
-- Adam without a schedule; 10,000 updates of 32 transitions. The learning rate is that one of four with the lowest mean
-  log error over the run on seeds 1001 to 1004, which `--tune` looks for, for each network and number of actions on its
-  own. It is the same for all six, 3e-4.
+The paper leaves these open, and we chose:
+- the reward is 1 on arrival at the upper right end, which ends the episode, and 0 elsewhere; γ = 0.99. So Q^π is 0.47
+  at the start and 1 at the end, and an action that does nothing costs 1 % of it;
+- each section has its own states (10 + 50 + 10 = 70), and the start is the lower left end, so π visits every state;
+- the observation is the state as a one-hot vector;
+- Adam with a constant learning rate; 10,000 updates of 32 transitions. Of four learning rates we use the one with the
+  lowest mean log error over the run on seeds 1001 to 1004. `--tune` finds it for each network and number of actions; it
+  is 3e-4 for all six.
 
-Other than in the paper:
-- ε is 0.1, not 0.001, so that all actions are seen. There are 69 · 20 = 1380 pairs of state and action. 100,000 steps
-  with ε = 0.1 make 10,000 actions at random, 7 for each pair, and miss about 1380 · exp(-7) = 1 of them. With ε = 0.001
-  it is 100 actions for 1380 pairs, and the error is that of Q(s, a) where nothing was ever observed;
-- the steps go to a replay buffer before the first update. The paper does not mention one.
+Differences from the paper:
+- ε is 0.1 instead of 0.001, so that all actions are seen. There are 69 · 20 = 1380 pairs of state and action. 100,000
+  steps with ε = 0.1 contain 10,000 random actions, 7 for each pair, and miss about 1380 · exp(-7) = 1 pair. With
+  ε = 0.001 they contain 100 random actions, and most of the error would be at pairs that were never observed;
+- the steps go into a replay buffer before the first update. The paper does not mention a replay buffer.
 
-Both networks get the same seed and so the same steps and the same batches.
+Both networks get the same seed, so the same steps and the same batches.
 """
 
 from dataclasses import dataclass
@@ -55,12 +56,12 @@ TUNING_SEEDS = (1001, 1002, 1003, 1004)
 
 @dataclass
 class Args(base.ArgsWithoutRuns):
-    tune: bool = False  # only compare the learning rates, on seeds that the claim does not use
+    tune: bool = False  # only compare the learning rates, on other seeds
     gamma: float = 0.99  # discount factor γ
     epsilon: float = 0.1  # ε, the probability with which π acts at random
     walk_steps: int = 100_000  # environment steps of π in the replay buffer
-    updates: int = 10_000  # updates to learn for
-    learning_rate: float = 3e-4  # step size of Adam, the best one for both networks and every number of actions
+    updates: int = 10_000  # updates
+    learning_rate: float = 3e-4  # step size of Adam, the best for both networks and all numbers of actions
     batch_size: int = 32  # transitions in an update
     eval_frequency: int = 200  # updates between measurements of the error
 
@@ -96,11 +97,11 @@ def exact_q(model: Corridor, policy: np.ndarray, gamma: float) -> np.ndarray:
 
 
 def walk(model: Corridor, policy: np.ndarray, steps: int, rng: np.random.Generator) -> dqn.ReplayBuffer:
-    """A replay buffer with `steps` steps of the policy, from the start, again and again."""
+    """A replay buffer with `steps` steps of the policy; after the goal it begins at the start again."""
     obs = np.eye(len(policy), dtype=np.float32)
     buffer = dqn.ReplayBuffer(steps, len(policy))
     cumulative = policy.cumsum(axis=1)
-    cumulative[:, -1] = 1.0  # and not 1 - 1e-16
+    cumulative[:, -1] = 1.0  # rounding leaves 1 - 1e-16
     state = 0
     for uniform in rng.random(steps):
         action = cumulative[state].searchsorted(uniform, side="right")
@@ -130,7 +131,7 @@ def learn(network: str, num_actions: int, learning_rate: float, seed: int, args:
         with torch.no_grad():
             next_policy = batch.next_obs @ policy  # (B, num_actions): a one-hot observation picks its state's row
             expected_next_q = (next_policy * q_network(batch.next_obs)).sum(dim=1, keepdim=True)  # (B, 1)
-            y = dqn.td_target(expected_next_q, batch.reward, batch.terminated, args.gamma)  # of one column, max is it
+            y = dqn.td_target(expected_next_q, batch.reward, batch.terminated, args.gamma)  # max of one column
         q_taken = q_network(batch.obs).gather(1, batch.action.unsqueeze(1)).squeeze(1)  # (B,)
         loss = dqn.td_loss(q_taken, y, "mse").mean()
         optimizer.zero_grad()
@@ -139,7 +140,7 @@ def learn(network: str, num_actions: int, learning_rate: float, seed: int, args:
         if update % args.eval_frequency == 0:
             with torch.no_grad():
                 error = q_network(all_obs) - exact
-            errors.append(error[:-1].square().sum().item())  # not at the goal: nothing is done there
+            errors.append(error[:-1].square().sum().item())  # without the goal, where the episode has ended
     return np.array(errors)
 
 
@@ -174,14 +175,14 @@ def draw(log_errors: dict[tuple[str, int], np.ndarray], args: Args) -> plt.Figur
 
 
 def times(log_ratios: np.ndarray) -> tuple[str, str]:
-    """The mean ratio of errors and its interval, from their log10 (seeds,), and whether it is below or above 1."""
+    """The mean ratio of the errors with its interval, and on which side of 1 it is; from log10 ratios (seeds,)."""
     mean, low, high = 10 ** np.array(mean_and_interval(log_ratios))
     side = "below" if high < 1 else "above" if low > 1 else "neither"
     return f"{mean:.2f} ({low:.2f} to {high:.2f})", side
 
 
 def report(found: base.Findings, log_errors: dict[tuple[str, int], np.ndarray]) -> None:
-    """How the errors compare, and whether the claim holds."""
+    """The ratios of the errors, and whether the claim holds."""
     ratios = {n: log_errors["dueling", n] - log_errors["single", n] for n in NUM_ACTIONS}  # log10, seed by seed
     words = {"below": "dueling is ahead", "above": "dueling is behind", "neither": "no difference can be seen"}
     lines = []

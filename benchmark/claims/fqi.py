@@ -1,12 +1,12 @@
 """Fitted Q iteration's claim: from 50,000 transitions of a random policy, which regressions learn to balance the pole?
 
     python -m benchmark.claims.fqi
-    python -m benchmark.claims.fqi --slow            # without the slow ones
+    python -m benchmark.claims.fqi --slow            # without the slow regressors
 
-fqi.py on CartPole-v1, every regressor of it with one model an action, and the linear one also with the action as a
-one-hot vector. There its Q(s, a) = w s + v_a has the same best action in every state, so it cannot do better than to
-push in one direction, which lasts some 9.4 steps. Each seed has a data set of its own. Reported are the last iteration
-and the best one, chosen by evaluations every 5 iterations, on 20 other episodes.
+fqi.py on CartPole-v1: every regressor with one model for each action. The linear regressor also runs with the action as
+a one-hot vector. Then Q(s, a) = w s + v_a has the same best action in every state, so the policy always pushes in one
+direction, which lasts about 9.4 steps. Each seed has its own data set. We report the last iteration and the best one.
+Evaluations every 5 iterations choose the best one; its return is measured on 20 other episodes.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ LINEAR_ONE_HOT = "linear, one-hot"
 
 @dataclass
 class Args(base.Args):
-    quick: tuple[str, ...] = ("linear", "polynomial", "kernel")  # regressors that take about a second an iteration
-    num_seeds: int = 10  # data sets for them
+    quick: tuple[str, ...] = ("linear", "polynomial", "kernel")  # regressors with about a second an iteration
+    num_seeds: int = 10  # data sets for the quick regressors
     slow: tuple[str, ...] = ("k_neighbors", "decision_tree", "extra_trees", "gradient_boosting", "mlp")  # the others
-    num_slow_seeds: int = 3  # data sets for those
+    num_slow_seeds: int = 3  # data sets for the slow regressors
     iterations: int = 50  # regressions of a run
 
 

@@ -5,23 +5,23 @@
     python -m benchmark.claims.pqn --part baird
     python -m benchmark.claims.pqn --part minatar     # needs pip install -e ".[minatar]"
 
-**cartpole**: CartPole-v1 with the defaults of pqn.py, beside dqn.py with its own: greedy return in the end, and what it
-took. Claimed: at least 9 of 10 seeds end at 475 or more.
+**cartpole**: CartPole-v1, pqn.py and dqn.py with their defaults: the greedy return at the end, and its cost in steps,
+updates and seconds. Claimed: at least 9 of 10 seeds end at 475 or more.
 
 **norm**: the same with learning rates up to 0.03, with and without layer normalisation. Claimed: with the largest rate
-the mean return over the run is higher with it, paired by seed.
+the mean return over the run is higher with layer normalisation, paired by seed.
 
-**baird**: a problem that was made for Q-learning with a function to diverge on, Baird (1995), "Residual algorithms", in
-the version of Sutton and Barto (2018), figure 11.1: of seven states one action leads to the seventh, the other one to
-any of the other six; all rewards are 0, and so is Q*. Which action is taken is drawn, six times in seven the second, so
-that every state is seen as often as every other one, which no policy that follows Q would do. pqn.py's network and loss
-learn from batches of new steps with its default learning rate, with layer normalisation, without, and without but with
-a target network as dqn.py has one. Rate and number of updates were chosen on the seeds 1001 to 1006. Claimed: in the
-second half of the updates the largest |Q| is smaller with layer normalisation than without.
+**baird**: a problem on which Q-learning with a function diverges, from Baird (1995), "Residual algorithms", in the
+version of Sutton and Barto (2018), figure 11.1. There are seven states and two actions: action 1 leads to the seventh
+state, action 0 to one of the other six. All rewards are 0, so Q* is 0. The actions are drawn at random, action 0 six
+times in seven, so all states are seen equally often; no policy that follows Q would do that. pqn.py's network and loss
+learn from batches of new steps with its default learning rate: with layer normalisation, without it, and without it but
+with dqn.py's target network. Rate and number of updates were chosen on seeds 1001 to 1006. Claimed: in the second half
+of the updates the largest |Q| is smaller with layer normalisation than without.
 
 **minatar**: Space Invaders, two hidden layers of 128, beside dqn.py and rainbow.py as in the claim of rainbow.py. PQN
-has more steps for the same time: read are its last evaluation before the seconds that each of the others needs for
-their 300,000 steps, without evaluations. Nothing is claimed. Learning rate and minibatches were not tuned.
+makes more steps in the same time. We read its last evaluation within the seconds that each of the others needs for its
+300,000 steps (without evaluations). Nothing is claimed. Learning rate and minibatches were not tuned.
 
 Gallici et al. (2025), "Simplifying deep temporal difference learning", ICLR.
 """
@@ -46,14 +46,14 @@ RATES = (3e-3, 1e-2, 3e-2)
 SOLVED = 475
 
 UPDATES, MEASURED_EVERY, BATCH_SIZE = 20_000, 100, 32  # of the part baird
-GAMMA, TAU = pqn.Args().gamma, dqn.Args().tau  # dqn.py too has one step of its target network for each update
+GAMMA, TAU = pqn.Args().gamma, dqn.Args().tau  # dqn.py also moves its target network once an update
 KINDS = NORM, NEITHER, TARGET = "layer normalisation", "neither", "target network"
 
 
 @dataclass
 class Args(base.Args):
-    part: Literal["cartpole", "norm", "baird", "minatar"] = "cartpole"  # what to do
-    num_seeds: int = 10  # seeds of each setting; for `norm` and `baird` 20 are meant
+    part: Literal["cartpole", "norm", "baird", "minatar"] = "cartpole"  # the part of the claim
+    num_seeds: int = 10  # seeds of each setting; use 20 for `norm` and `baird`
 
 
 def cartpole(args: Args, found: base.Findings) -> None:
@@ -115,20 +115,20 @@ def norm(args: Args, found: base.Findings) -> None:
 
 
 def features() -> torch.Tensor:
-    """The seven states as they are observed, (7, 8): 2 e_i + e_8 for each of the first six, and e_7 + 2 e_8."""
+    """The observations of the seven states, (7, 8): 2 e_i + e_8 for the first six, and e_7 + 2 e_8."""
     states = torch.cat([2 * torch.eye(7), torch.ones(7, 1)], dim=1)
     states[6, 6:] = torch.tensor([1, 2])
     return states
 
 
 def transitions(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """State, action and next state of `size` steps: action 1, one in seven, leads to the last state, 0 to another."""
+    """State, action, next state of `size` steps. Action 1, one time in seven, leads to state 6, action 0 to another."""
     state, action = rng.integers(7, size=size), (rng.random(size) < 1 / 7).astype(int)
     return state, action, np.where(action == 1, 6, rng.integers(6, size=size))
 
 
 def largest_q(seed: int, kind: str) -> np.ndarray:
-    """What is learned with one of the three KINDS: the largest |Q| after every MEASURED_EVERY updates."""
+    """The largest |Q| after every MEASURED_EVERY updates of learning with one of the three KINDS."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     args = pqn.Args(layer_norm=kind == NORM)
