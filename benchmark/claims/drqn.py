@@ -1,29 +1,29 @@
 """DRQN's claim: a learned memory reaches further than a stack of observations, and suffers less from blank ones.
 
     python -m benchmark.claims.drqn
-    python -m benchmark.claims.drqn --tasks cue             # or others of the four, alone
+    python -m benchmark.claims.drqn --tasks cue             # only some of the four tasks
     python drqn.py --env-id benchmark.envs:Cue-v0           # one run in one of the environments
 
-Four tasks, and for each the LSTM of drqn.py, which is given one observation at a time, against dqn.py with a stack of
-the last 4 (Gymnasium's FrameStackObservation) and with one observation alone.
+There are four tasks. In each, the LSTM of drqn.py sees one observation at a time; dqn.py sees a stack of the last 4
+(Gymnasium's FrameStackObservation), or only one.
 
-**cue**: which of two signs is shown is seen in the first observation alone, and asked for 8 steps later. The right
-answer pays 1, and guessing succeeds in 0.5. From the sign to the answer there are 9 observations: a stack of 4 does not
-reach so far, and drqn.py with sequences of 8 never learns to, although it carries its state from one to the other.
+**cue**: the first observation shows one of two signs, and 8 steps later the task asks for it. The right answer pays 1;
+a guess is right with probability 0.5. From the sign to the question there are 9 observations. A stack of 4 is too
+short. drqn.py with sequences of 8 cannot learn it either, although it carries its state from one sequence to the next.
 
-**positions**: CartPole-v1 without its two velocities. Two positions tell a velocity, so a stack is enough here.
+**positions**: CartPole-v1 without its two velocities. Two positions give a velocity, so a stack is enough here.
 
-**flickering**: CartPole-v1, and every observation is blank, all zeros, with probability 0.5. What was learned then also
-plays with other probabilities. The paper finds that DRQN gets better where less is blank.
+**flickering**: CartPole-v1, and each observation is blank, all zeros, with probability 0.5. The learned weights also
+play with other probabilities. The paper finds that DRQN gets better with fewer blanks.
 
-**whole**: CartPole-v1 as it is; but what was learned then plays with blanks. The paper finds that DRQN loses less by
-them than DQN, which sees as many frames at a time as DRQN has in a sequence. Here it sees 4.
+**whole**: CartPole-v1 without changes, but the learned weights then play with blanks. The paper finds that DRQN loses
+less by blanks than DQN. In the paper DQN sees as many frames as a sequence of DRQN has; here it sees 4.
 
-Numbers are greedy returns of the final weights (cue: the share of right answers). All learn from the same number of
-environment steps, with the defaults of their scripts and, on CartPole, --tau 0.05: of 0.015, 0.05 and 0.1 that was the
-best for the LSTM and for the stack on seeds 1001 and 1002 of positions (with 0.015 on seeds 1 and 2). There the stack
-gained nothing by a learning rate of 3e-3, batches of 128 or an update at every step, and the LSTM lost by 1e-3. All
-intervals are 95 % bootstrap intervals over seeds, and differences are paired by seed.
+Numbers are greedy returns of the final weights (cue: the share of right answers). All methods learn from the same
+number of environment steps, with the defaults of their scripts and, on CartPole, --tau 0.05. Of 0.015, 0.05 and 0.1
+this was the best for the LSTM and for the stack on seeds 1001 and 1002 of positions (with 0.015 on seeds 1 and 2).
+There a learning rate of 3e-3, batches of 128 or an update at every step did not help the stack, and a learning rate of
+1e-3 made the LSTM worse. All intervals are 95 % bootstrap intervals over seeds, and differences are paired by seed.
 
 Hausknecht and Stone (2015), "Deep recurrent Q-learning for partially observable MDPs", AAAI Fall Symposium.
 """
@@ -72,17 +72,17 @@ PLAYED_WITH_BLANKS = ("flickering", "whole")
 
 @dataclass
 class Args(base.Args):
-    tasks: tuple[Task, ...] = ("cue", "positions", "flickering", "whole")  # which of the tasks
+    tasks: tuple[Task, ...] = ("cue", "positions", "flickering", "whole")  # the tasks
 
 
 def above(found: base.Findings, claim: str, difference: np.ndarray) -> None:
-    """A claim that holds if the interval of this mean difference (seeds,) is above 0."""
+    """Says a claim. It holds if the interval of the mean of these differences (seeds,) is above 0."""
     holds = bool(mean_and_interval(difference)[1] > 0)
     found.say(verdict(f"{claim}: difference {said(difference)}", holds, len(difference)))
 
 
 def played_with(blank: float, method: str, run_dir: Path, seed: int) -> float:
-    """Mean greedy return of a run's final weights where this share of the observations is blank."""
+    """Mean greedy return of a run's final weights when this share of the observations is blank."""
     script = drqn if method == LSTM else dqn
     args = script.Args(env_id=flicker_id(blank, STACK if method == FRAMES else 1), seed=seed)
     with closing(script.make_env(args)) as env:
@@ -92,7 +92,7 @@ def played_with(blank: float, method: str, run_dir: Path, seed: int) -> float:
 
 
 def report(found: base.Findings, task: Task, final: dict[str, np.ndarray]) -> None:
-    """What holds of what is claimed for a task, from {method: final returns (seeds,)}."""
+    """The verdicts on a task, from {method: final returns (seeds,)}."""
     if task == "cue":
         always = bool((final[LSTM] == 1).all())
         claims = {"the LSTM answers rightly in every episode of every seed": always}
@@ -109,7 +109,7 @@ def report(found: base.Findings, task: Task, final: dict[str, np.ndarray]) -> No
 
 
 def report_blanks(found: base.Findings, task: Task, played: dict[str, np.ndarray]) -> None:
-    """The same for what plays with blanks, from {method: returns (seeds, BLANKS)}."""
+    """The verdicts on playing with blanks, from {method: returns (seeds, BLANKS)}."""
     found.table(
         ["greedy return, by share of blank observations", *(f"{blank:g}" for blank in BLANKS)],
         [[method, *(said(at_blank) for at_blank in returns.T)] for method, returns in played.items()],
@@ -125,7 +125,7 @@ def report_blanks(found: base.Findings, task: Task, played: dict[str, np.ndarray
 
 
 def study(found: base.Findings, task: Task) -> None:
-    """One task: how it is learned, and how what was learned plays where more or less is blank."""
+    """One task: the learning curves, and the final weights with more or fewer blanks."""
     runs, seeds = found.run(SETTINGS[task]), found.seeds
     with_blanks = task in PLAYED_WITH_BLANKS
     figure, panels = plt.subplots(1, 1 + with_blanks, figsize=(5 + 5 * with_blanks, 4), layout="constrained")

@@ -2,25 +2,25 @@
 
     python -m benchmark.claims.n_step_dqn
 
-**A corridor** of 20 states, of which everything can be computed. Actions lead left (in the first state: nowhere) and
-right; right in the last state ends the episode with reward 1, all else pays 0; γ = 0.97. The data are 100,000 steps,
-from the first state on, again and again, of a policy that goes right but acts at random with ε = 0.5. Q is a table that
-starts at 0 and learns from them by the replay buffer and the target of n_step_dqn.py: in each update, each Q(s, a) goes
-a tenth of the way to the mean of its targets in a batch of 512. The error is the root of the mean square of Q - Q* over
+**A corridor** of 20 states, in which everything can be computed. Actions lead left (in the first state: nowhere) and
+right. Right in the last state ends the episode with reward 1; all other rewards are 0; γ = 0.97. The data are 100,000
+steps of a policy that goes right and acts at random with ε = 0.5; each episode begins in the first state. Q is a table
+that starts at 0. It learns with the replay buffer and the target of n_step_dqn.py: each update moves each Q(s, a) a
+tenth of the way to the mean of its targets in a batch of 512. The error is the root of the mean square of Q - Q* over
 all 40 pairs of state and action.
 
-Early, after 50 updates, the error should be the smaller the larger n is, because a reward reaches n steps back in one
-update. Late, it should be 0 for n = 1 and the larger the larger n is, so that the curves cross: Q converges to that Q_n
-which is its own target,
+After 50 updates a larger n should have a smaller error, because a reward moves n steps back in one update. At the end
+the error should be 0 for n = 1, and larger for a larger n, so the curves cross. Q converges to the fixed point Q_n of
+its own target,
 
     Q_n(s, a) = E[r_1 + γ r_2 + ... + γ^(n-1) r_n + γ^n max_a' Q_n(s_n, a')]
 
-where the first action is a and the n - 1 others are the policy's, with its ε. It is computed from the model, exactly,
-and Q_n - Q* is the bias.
+where the first action is a, and the policy with its ε takes the other n - 1 actions. We compute Q_n exactly from the
+model; Q_n - Q* is the bias.
 
-**CartPole-v1** with n_step_dqn.py's defaults, n = 3 against n = 1, which is dqn.py to the bit (a test compares them).
-The mean return over the run is the mean of its ten evaluations. The claim is that with n = 3 it is more than 50 higher,
-paired by seed.
+**CartPole-v1** with n_step_dqn.py's defaults, n = 3 against n = 1. With n = 1 the script equals dqn.py to the bit (a
+test compares them). The mean return over the run is the mean of its ten evaluations. The claim: with n = 3 it is more
+than 50 higher, paired by seed.
 """
 
 from dataclasses import dataclass
@@ -52,22 +52,22 @@ class Args(base.Args):
 
 
 def step(state: int, action: int) -> tuple[int, float, bool]:
-    """(next state, reward, terminated); after the end there is no state, so the last one is given again."""
+    """(next state, reward, terminated); the next state of the last step is the last state."""
     ends = state == STATES - 1 and action == RIGHT
     next_state = state if ends else max(state - 1, 0) if action == LEFT else state + 1
     return next_state, float(ends), ends
 
 
 def exact_q(n: int) -> np.ndarray:
-    """Q_n, (states, 2), by putting its own target in its place until nothing changes; Q_1 is Q*."""
+    """Q_n, (states, 2): replaces Q by its target until nothing changes; Q_1 is Q*."""
     model = np.array([[step(s, a) for a in (LEFT, RIGHT)] for s in range(STATES)])  # (states, 2, 3)
     next_state, reward, discount = model[..., 0].astype(int), model[..., 1], GAMMA * (1 - model[..., 2])
     policy = np.array([EPSILON / 2, 1 - EPSILON / 2])
     q = np.zeros((STATES, 2))
     while True:
-        v = q.max(axis=1)  # (states,), what is to come after step n
+        v = q.max(axis=1)  # (states,), the value after step n
         for _ in range(n - 1):
-            v = (reward + discount * v[next_state]) @ policy  # and one step of the policy before that
+            v = (reward + discount * v[next_state]) @ policy  # one step of the policy before
         backup = reward + discount * v[next_state]  # (states, 2)
         if np.abs(backup - q).max() < 1e-12:
             return backup
@@ -75,7 +75,7 @@ def exact_q(n: int) -> np.ndarray:
 
 
 def walk(n: int, steps: int, rng: np.random.Generator) -> n_step_dqn.ReplayBuffer:
-    """A replay buffer with so many steps of the policy."""
+    """A replay buffer with `steps` steps of the policy."""
     buffer, state = n_step_dqn.ReplayBuffer(steps, 1, n, GAMMA), 0
     for action in np.where(rng.random(steps) < EPSILON, rng.integers(2, size=steps), RIGHT).tolist():
         next_state, reward, terminated = step(state, action)
@@ -85,7 +85,7 @@ def walk(n: int, steps: int, rng: np.random.Generator) -> n_step_dqn.ReplayBuffe
 
 
 def update(q: torch.Tensor, batch: n_step_dqn.Batch) -> None:
-    """Each Q(s, a) a tenth of the way to the mean of its targets, in place; q is (states, 2)."""
+    """Moves each Q(s, a) a tenth of the way to the mean of its targets, in place; q is (states, 2)."""
     state, next_state = batch.obs[:, 0].long(), batch.next_obs[:, 0].long()
     y = n_step_dqn.td_target(q[next_state], batch.reward, batch.terminated, batch.discount)
     total, count = torch.zeros_like(q), torch.zeros_like(q)
@@ -99,7 +99,7 @@ def rms(error: np.ndarray) -> float:
 
 
 def learn(n: int, seed: int, args: Args) -> tuple[np.ndarray, float]:
-    """The error, RMS of Q - Q*, before and after every update, and in the end the RMS of Q - Q_n."""
+    """The RMS of Q - Q* before the first and after each update, and the RMS of Q - Q_n at the end."""
     rng = np.random.default_rng(seed)
     buffer, truth, q = walk(n, args.walk_steps, rng), exact_q(1), torch.zeros(STATES, 2)
     errors = [rms(q.numpy() - truth)]
@@ -110,7 +110,7 @@ def learn(n: int, seed: int, args: Args) -> tuple[np.ndarray, float]:
 
 
 def corridor(found: base.Findings, args: Args, axes) -> None:
-    """Learns, and draws and says what the errors are over updates and in the end."""
+    """Learns in the corridor; draws the errors over updates, and says the errors at the end."""
     jobs = [(n, seed) for n in LENGTHS for seed in args.seeds]
     learned = base.in_parallel(partial(learn, args=args), jobs, args.workers)
     bias = {n: rms(exact_q(n) - exact_q(1)) for n in LENGTHS}
@@ -156,7 +156,7 @@ def corridor(found: base.Findings, args: Args, axes) -> None:
 
 
 def cartpole(found: base.Findings, args: Args, axes) -> None:
-    """Runs, and draws and says what the returns are."""
+    """Runs CartPole-v1; draws and says the returns."""
     settings = {f"n = {n}": ("n_step_dqn.py", {"env_id": "CartPole-v1", "n_step": n}) for n in (1, 3)}
     rows, lines, means = [], [], {}
     for name, own in found.run(settings).items():

@@ -3,22 +3,23 @@
     python -m benchmark.claims.noisy_dqn
 
 DeepSea, as in bsuite (Osband et al. (2020), "Behaviour suite for reinforcement learning", ICLR), deterministic: a
-square of n times n cells, entered at the upper left. Every step leads one row down, and one column to the right or to
-the left; which action is which was drawn once for each cell, with bsuite's seed 42, so that nothing can be guessed from
-other cells. A step to the right costs 0.01 / n, and in the lower right cell it pays 1. So one of the 2^n sequences of
-actions returns 0.99; of all others the best, never to the right, returns 0, and that is where the costs lead.
+square of n x n cells. An episode begins in the upper left cell. Every step leads one row down, and one column right or
+left. For each cell a random draw with bsuite's seed 42 decided which action leads right, so one cell says nothing about
+another. A step right costs 0.01 / n, and in the lower right cell it pays 1. So one of the 2^n sequences of actions
+returns 0.99. The best of all others never goes right and returns 0, and the costs lead to it.
 
-noisy_dqn.py with its defaults for the noise and dqn.py with ε = 0.1 have the same other flags. They were chosen for
-noise, among nine combinations of learning rate, batch size and update frequency on 3 to 20 seeds from 1001 on, of
-which two solved nine in ten; the scripts' own learning rate, 1e-2, solved one of two (seeds 1 and 2). The
+noisy_dqn.py with its defaults for the noise and dqn.py with ε = 0.1 have the same other flags. The flags were chosen
+for noise, from nine combinations of learning rate, batch size and update frequency on 3 to 20 seeds from 1001 on; two
+combinations solved nine seeds in ten. The scripts' own learning rate, 1e-2, solved one of two (seeds 1 and 2). The
 seeds that failed had met the reward late, in at most 18 of 2,500 episodes, or never. A seed has solved the task if its
-last greedy evaluation returns more than 0.9. Two more settings say how far this goes. dqn.py with its own ε, which
-falls from 1 to 0.1 in the first quarter of the run, shows what plain random actions do at this size: in each episode
-they are the right eight with probability 1/256. And noisy_dqn.py at size 12, in as many episodes, shows whether noise
-that is drawn anew at every step explores deeply.
+last greedy evaluation returns more than 0.9.
 
-Fortunato et al. (2018), "Noisy networks for exploration", have Atari games alone, so the size of the effect is not
-theirs. They also look at the mean |σ^w| of the last layer, which here is drawn for all layers.
+Two more settings show the limits. dqn.py with ε falling from 1 to 0.1 in the first quarter of the run shows the effect
+of plain random actions at this size: they are the right eight with probability 1/256 in each episode. noisy_dqn.py at
+size 12, with the same number of episodes, shows whether noise that changes at every step explores deeply.
+
+Fortunato et al. (2018), "Noisy networks for exploration", use only Atari games, so they do not give the size of this
+effect. They also show the mean |σ^w| of the last layer; we show it for all layers.
 """
 
 import matplotlib.pyplot as plt
@@ -38,7 +39,7 @@ FLAGS = {
     "eval_frequency": 1_000,
     "eval_episodes": 1,
 }
-DEEPER = {"env_id": "benchmark.envs:DeepSea12-v0", "total_timesteps": 30_000}  # 2,500 episodes too
+DEEPER = {"env_id": "benchmark.envs:DeepSea12-v0", "total_timesteps": 30_000}  # also 2,500 episodes
 NOISY, FIXED, FALLING, DEEP = "noise", "ε = 0.1", "ε from 1 to 0.1", "noise, size 12"
 SETTINGS = {
     NOISY: ("noisy_dqn.py", FLAGS),
@@ -50,13 +51,13 @@ SOLVED = 0.9
 
 
 def share(solved: np.ndarray) -> str:
-    """How many of these seeds solved it, with the exact (Clopper-Pearson) 95 % interval of their share."""
+    """The number of seeds that solved it, with the exact (Clopper-Pearson) 95 % interval of their share."""
     low, high = scipy.stats.binomtest(int(solved.sum()), len(solved)).proportion_ci()
     return f"{solved.sum()} of {len(solved)} seeds ({low:.0%} to {high:.0%})"
 
 
 def judge(solved: dict[str, np.ndarray]) -> str:
-    """What holds of the claim: noise solves it with at least 18 of 20 seeds, and ε = 0.1 with at most 10 of 20."""
+    """The verdict. The claim: noise solves it with at least 18 of 20 seeds, and ε = 0.1 with at most 10 of 20."""
     noise, fixed = solved[NOISY].mean(), solved[FIXED].mean()
     p = scipy.stats.barnard_exact([[sum(solved[name]), sum(~solved[name])] for name in (NOISY, FIXED)]).pvalue
     holds = noise >= 0.9 and fixed <= 0.5 and p < 0.05
@@ -82,7 +83,7 @@ def main() -> None:
         if name == NOISY:
             for layer, inputs in enumerate((64, 64, 64), start=1):  # 8 times 8 cells, and two hidden layers
                 steps, values = base.series(scalars, f"charts/sigma_{layer}")
-                relative = values * np.sqrt(inputs) / 0.5  # to σ₀ / √inputs, the first one
+                relative = values * np.sqrt(inputs) / 0.5  # to the first σ, σ₀ / √inputs
                 draw_mean(right, steps, relative, label=f"layer {layer}")
                 sigma.append([f"layer {layer}", said(relative[:, -1])])
     left.set(title="DeepSea: share of seeds that solve it", xlabel="environment steps", ylim=(-0.03, 1.03))
