@@ -2,26 +2,26 @@
 
     python -m benchmark.claims.per_dqn
 
-The Blind Cliffwalk of Schaul et al. (2016), "Prioritized experience replay", section 3.1, figure 2 and appendix B.1: a
-chain of n states, in each of which one action, the right one, leads on, and the other one ends the episode. Only the
-right action in the last state is rewarded, by 1. Which action is right alternates, so that nothing can be guessed from
-other states. The memory holds every transition of all 2^n sequences of actions, in random order: 2^(n+1) - 2
-transitions, of which a single one is rewarded. Nothing is added to it. Counted are the updates until the mean squared
-error of Q over all states and actions is below 1e-3.
+The task is the Blind Cliffwalk of Schaul et al. (2016), "Prioritized experience replay", section 3.1, figure 2 and
+appendix B.1: a chain of n states. In each state the right action leads on, and the other action ends the episode. The
+right action alternates from state to state. Only the right action in the last state has a reward, 1. The memory holds
+every transition of all 2^n sequences of actions, in random order: 2^(n+1) - 2 transitions, one of them with a reward.
+The memory never changes. We count the updates until the mean squared error of Q over all states and actions is below
+1e-3.
 
-As in the paper: γ = 1 - 1/n, step size 1/4, initial Q from N(0, 0.1), of which 0.1 is taken as the standard deviation,
-one transition an update, and the oracle, which always takes the transition that then leaves the smallest error. As in
-per_dqn.py: memory, draws and priorities, by its own ReplayBuffer (dqn.py's for uniform replay), and its ε. The paper
-names no α here; taken is that of its Atari runs, 0.6 for proportional and 0.7 for rank-based priorities. β plays no
-part: a weight is relative to the largest of its batch, and in a batch of one that is itself. Q is a table; the paper
-has one for its greedy priorities, and shows these two kinds with a linear Q.
+As in the paper: γ = 1 - 1/n, step size 1/4, initial Q from N(0, 0.1) with 0.1 read as the standard deviation, one
+transition an update, and the oracle, which always takes the transition with the smallest error after the update. As in
+per_dqn.py: memory, draws and priorities by its own ReplayBuffer (dqn.py's for uniform replay), and its ε. The paper
+does not give α for this task; we take the values of its Atari runs, 0.6 for proportional and 0.7 for rank-based
+priorities. β has no effect: a weight is relative to the largest weight of its batch, and the batch is one transition. Q
+is a table. In the paper the greedy priorities use a table, and these two kinds use a linear Q.
 
-A transition keeps the error with which it was last drawn, and the highest priority until it first is, even when Q has
-long been learned from one of its thousands of copies. So both kinds of prioritized replay go once through nearly the
-whole memory before they can attend to what is rare, and need about one update for each transition in it, or more.
+A transition keeps the error of its last draw, and the highest priority until its first draw, even if Q has learned the
+same from one of its thousands of copies. So both kinds of prioritized replay draw nearly the whole memory once before
+they can prefer rare transitions, and need about one update for each transition in memory, or more.
 
-The same seed has the same memory and the same initial Q for all methods. A seed that does not get there in
---max-updates counts as having taken that many. All intervals are 95 % bootstrap intervals over seeds.
+A seed has the same memory and the same initial Q for all methods. A seed that does not finish within --max-updates
+counts with --max-updates. All intervals are 95 % bootstrap intervals over seeds.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,13 +51,13 @@ CPU = torch.device("cpu")
 @dataclass
 class Args(base.ArgsWithoutRuns):
     most_states: int = 13  # states of the longest chain, at least 4; the shortest has 2
-    max_updates: int = 1_000_000  # updates after which a seed gives up
+    max_updates: int = 1_000_000  # most updates of a seed
 
 
 def cliffwalk(n: int) -> list[list[tuple]]:
     """The episodes of all 2^n sequences of actions, as transitions (state, action, reward, next state, terminated).
 
-    In state s the action s % 2 is right. After the end there is no state, so the last one is given again.
+    In state s the action s % 2 is right. The next state of the last transition is its own state.
     """
     episodes = []
     for sequence in range(2**n):
@@ -74,7 +74,7 @@ def cliffwalk(n: int) -> list[list[tuple]]:
 
 
 def true_q(n: int, gamma: float) -> np.ndarray:
-    """The Q to be learned, (n, 2): γ to the number of steps that remain after it for the right action, else 0."""
+    """The true Q, (n, 2): γ to the power of the remaining steps for the right action, 0 for the other one."""
     q = np.zeros((n, 2))
     for state in range(n):
         q[state, state % 2] = gamma ** (n - 1 - state)
@@ -86,7 +86,7 @@ def mean_squared_error(q: np.ndarray, truth: np.ndarray) -> float:
 
 
 def learn(q: np.ndarray, batch: dqn.Batch | per_dqn.Batch, gamma: float) -> float:
-    """One step of Q-learning, in place, from a batch of one transition; returns its δ as it was before."""
+    """One step of Q-learning, in place, from a batch of one transition; returns δ from before the step."""
     state, action, next_state = int(batch.obs), int(batch.action), int(batch.next_obs)
     next_q = torch.from_numpy(q[next_state : next_state + 1])  # (1, 2)
     td_error = dqn.td_target(next_q, batch.reward, batch.terminated, gamma).item() - q[state, action]
@@ -95,25 +95,25 @@ def learn(q: np.ndarray, batch: dqn.Batch | per_dqn.Batch, gamma: float) -> floa
 
 
 def learn_best(q: np.ndarray, truth: np.ndarray, kinds: dqn.Batch, gamma: float) -> None:
-    """The oracle's step, in place: that one of all kinds of transitions which leaves the smallest error."""
+    """The oracle's step, in place: it takes the kind of transition that leaves the smallest error."""
     states, actions, next_states = kinds.obs[:, 0].long(), kinds.action, kinds.next_obs[:, 0].long()
     y = dqn.td_target(torch.from_numpy(q)[next_states], kinds.reward, kinds.terminated, gamma).numpy()
     before = q[states, actions]
     after = before + STEP_SIZE * (y - before)
     true = truth[states, actions]
-    best = np.argmin((after - true) ** 2 - (before - true) ** 2)  # all that a step changes of the error
+    best = np.argmin((after - true) ** 2 - (before - true) ** 2)  # the change of the error by a step
     q[states[best], actions[best]] = after[best]
 
 
 def one_by_one(buffer: dqn.ReplayBuffer, rng: np.random.Generator) -> Iterator[dqn.Batch]:
-    """Uniform draws in batches of one. They do not depend on Q, so a thousand are drawn at a time, which is faster."""
+    """Uniform draws in batches of one. They do not depend on Q; drawing a thousand at a time is faster."""
     while True:
         batch = buffer.sample(1000, rng, CPU)
         yield from map(dqn.Batch, *(field.split(1) for field in batch))
 
 
 def updates_to_learn(method: str, n: int, seed: int, max_updates: int) -> int | None:
-    """How many updates a method needs to learn the Q of n states; None if more than max_updates."""
+    """The number of updates that a method needs to learn Q of n states; None if more than max_updates."""
     rng = np.random.default_rng(seed)
     gamma = 1 - 1 / n
     truth = true_q(n, gamma)
@@ -121,7 +121,7 @@ def updates_to_learn(method: str, n: int, seed: int, max_updates: int) -> int | 
     episodes = cliffwalk(n)
     transitions = [transition for k in rng.permutation(len(episodes)) for transition in episodes[k]]
     if method == "oracle":
-        transitions = sorted(set(transitions))  # of the many that are alike, one is as good as another
+        transitions = sorted(set(transitions))  # one of each kind is enough
     if method in ALPHA:
         eps = per_dqn.Args.prioritized_replay_eps
         buffer = per_dqn.ReplayBuffer(len(transitions), 1, method, ALPHA[method], eps)
@@ -147,14 +147,14 @@ def updates_to_learn(method: str, n: int, seed: int, max_updates: int) -> int | 
 
 
 def interval(statistic: Callable[[np.ndarray], float], num_seeds: int) -> tuple[float, float]:
-    """95 % percentile-bootstrap interval of statistic(i), where i (num_seeds,) says which seeds are in the sample."""
+    """95 % percentile-bootstrap interval of statistic(i); i (num_seeds,) are the seeds in the sample."""
     options = {"vectorized": False, "n_resamples": 2000, "method": "percentile", "rng": np.random.default_rng(0)}
     low, high = scipy.stats.bootstrap((np.arange(num_seeds),), statistic, **options).confidence_interval
     return float(low), float(high)
 
 
 def growth(updates: np.ndarray, states: np.ndarray) -> float:
-    """The factor by which each further state multiplies the median updates: a line fitted to their logarithms.
+    """The factor by which one more state multiplies the median updates: a line fitted to their logarithms.
 
     updates is (seeds, sizes), states (sizes,).
     """
@@ -179,7 +179,7 @@ def draw(rows: list[dict]) -> plt.Figure:
 
 
 def report(found: base.Findings, updates: dict[str, np.ndarray], states: np.ndarray) -> None:
-    """Growth, ratios and what of the claim holds, from the updates (seeds, sizes) of each method."""
+    """Growth, ratios and the verdicts, from the updates (seeds, sizes) of each method."""
     num_seeds, n = len(updates["uniform"]), states[-1]
     growths, ratios, lines = {}, {}, []
     for method, own in updates.items():
@@ -232,8 +232,8 @@ def main() -> None:
     found.csv(rows, "per_cliffwalk")
     found.figure(draw(rows), "per_cliffwalk", "Updates until Q is learned against the size of the memory")
 
-    # Only sizes at which every seed of every method got there, and of these the longer half: where states are few, most
-    # updates go into moving Q by steps of 1/4, whatever the method.
+    # Only sizes at which every seed of every method finished, and of these the longer half. With few states most
+    # updates move Q by steps of 1/4, whatever the method.
     compared = np.all([there.all(axis=0) for there in reached.values()], axis=0)
     if not compared.any():
         raise SystemExit("error: at no size did all seeds get there; try a higher --max-updates")

@@ -7,31 +7,32 @@
     python -m benchmark.claims.qt_opt --part reach
     python -m benchmark.claims.qt_opt --part others       # needs gymnasium[box2d], and for one task gymnasium[mujoco]
 
-A run that is complete is not run again, so every part goes on where it was left.
+Complete runs are not repeated, so every part continues after an interruption.
 
-**search**: how far does qt_opt.cem stay below the maximum? Q has five peaks of heights 0.5 to 1 at random places of
-[-1, 1]^n, so that its maximum, 1 at the highest of them, is known exactly in any number of dimensions:
+**search**: the distance of qt_opt.cem's result from the maximum. Q has five peaks of heights 0.5 to 1 at random places
+of [-1, 1]^n. Its maximum is 1, at the highest peak, so it is known exactly in any number of dimensions:
 
     Q(a) = max_j h_j exp(-|a - c_j|² / (2 n 0.3²))
 
 The error is 1 - Q(a*), over 100 such Qs a seed. Elites are a tenth of the samples, as in the paper (6 of 64).
 
-**pendulum**: Pendulum-v1, 6,000 steps, with the defaults of qt_opt.py. Beside it dqn.py with 11 torques and the same
-hyperparameters, and Stable-Baselines3's SAC and TD3 with those that their maintainers publish for 20,000 steps. These
-are read at 6,000 steps, at their end, and at the seconds in which qt_opt.py makes its 6,000 steps; so is dqn.py with
-40,000 steps. Seconds are those of training, without evaluations; they are fair if nothing else runs (--workers 1). As
-published, TD3 begins to learn at step 10,000 only, so it also runs for 6,000 steps of which it learns from step 500
-on, as qt_opt.py does. Claimed: a mean of at least -170, and at least 17 of 20 seeds at -200 or more.
+**pendulum**: Pendulum-v1, 6,000 steps, with the defaults of qt_opt.py. Beside it run dqn.py with 11 torques and the
+same hyperparameters, and Stable-Baselines3's SAC and TD3 with the hyperparameters that their maintainers publish for
+20,000 steps. We read SAC and TD3 at 6,000 steps, at their end, and at the seconds in which qt_opt.py makes its 6,000
+steps; also dqn.py with 40,000 steps. Seconds are those of training, without evaluations; they are fair if nothing else
+runs (--workers 1). With its published settings TD3 begins to learn at step 10,000. So it also runs for 6,000 steps and
+learns from step 500 on, as qt_opt.py does. Claimed: a mean of at least -170, and at least 17 of 20 seeds at -200 or
+more.
 
-**drift**: the same with another loss, batch or lag, one at a time: which of them makes seeds fail?
+**drift**: the same with another loss, batch or lag, one at a time, to find the setting that makes seeds fail.
 
-**reach**: two joints turn by up to half a radian a step, until the tip of the arm is within 0.1 of a point: a reward of
-1, and 0 otherwise. dqn.py has a grid of 5 x 5 or of 11 x 11 turns. All have the same hyperparameters but for γ and
-learning rate, of which each has the best of nine pairs on seeds 1001 to 1003 (`tune`). Claimed: success of at least
-0.85, and more than with both grids.
+**reach**: two joints turn by up to half a radian a step. The reward is 1 when the tip of the arm is within 0.1 of a
+point, and 0 before. dqn.py has a grid of 5 x 5 or 11 x 11 turns. All have the same hyperparameters except γ and
+learning rate; each has the best of nine pairs on seeds 1001 to 1003 (`tune`). Claimed: success of at least 0.85, and
+more than with both grids.
 
-**others**: MountainCarContinuous-v0, LunarLanderContinuous-v3 and MuJoCo's InvertedDoublePendulum-v5: whether it
-learns there. Nothing is claimed.
+**others**: MountainCarContinuous-v0, LunarLanderContinuous-v3 and MuJoCo's InvertedDoublePendulum-v5, to see whether
+qt_opt.py learns there. Nothing is claimed.
 
 Kalashnikov et al. (2018), "QT-Opt: Scalable deep reinforcement learning for vision-based robotic manipulation", CoRL.
 """
@@ -53,7 +54,7 @@ from benchmark.report.statistics import draw_mean, mean_and_interval, said, verd
 DIMENSIONS = (1, 2, 4, 8)
 BUDGETS = ((1, 64), (2, 64), (4, 64), (1, 128), (2, 128), (1, 256), (4, 256))  # rounds, and samples in each
 PEER = "benchmark/peers/sb3_continuous.py"
-SAME = (  # hyperparameters that dqn.py is given as qt_opt.py has them
+SAME = (  # dqn.py gets qt_opt.py's values of these hyperparameters
     *("learning_rate", "gamma", "tau", "target_network_frequency", "batch_size", "end_e", "exploration_fraction"),
     *("train_frequency", "learning_starts"),
 )
@@ -98,11 +99,11 @@ OTHERS_SETTINGS = {
 
 @dataclass(kw_only=True)
 class Args(base.Args):
-    part: Literal["search", "pendulum", "drift", "tune", "reach", "others"]  # what to do; `tune` has its own seeds
+    part: Literal["search", "pendulum", "drift", "tune", "reach", "others"]  # `tune` has its own seeds
 
 
 def difference(own: np.ndarray, theirs: np.ndarray, digits: int = 1) -> tuple[str, str]:
-    """The mean difference of two settings, paired by seed, with its interval, and whether the first one is above."""
+    """The mean difference of two settings, paired by seed, with its interval, and the side of the first setting."""
     _, low, high = mean_and_interval(own - theirs)
     return said(own - theirs, digits), "above" if low > 0 else "below" if high < 0 else "no evidence"
 
@@ -111,16 +112,16 @@ def difference(own: np.ndarray, theirs: np.ndarray, digits: int = 1) -> tuple[st
 
 
 class Peaks:
-    """Q of B states, in each of which it has `peaks` peaks; its maximum is 1. A QNetwork to qt_opt.cem."""
+    """Q of B states, with `peaks` peaks in each state; its maximum is 1. qt_opt.cem takes it as a QNetwork."""
 
     def __init__(self, states: int, dimensions: int, generator: torch.Generator, peaks: int = 5):
         self.places = torch.rand(states, 1, peaks, dimensions, generator=generator) * 2 - 1
         self.heights = 0.5 + 0.5 * torch.rand(states, 1, peaks, generator=generator)
         self.heights[:, :, 0] = 1.0
-        self.width = 0.3 * dimensions**0.5  # so that distances in units of it are alike in all dimensions
+        self.width = 0.3 * dimensions**0.5  # so peaks are equally wide in all numbers of dimensions
 
     def __call__(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """(B, n, dimensions) -> (B, n); obs is not looked at."""
+        """(B, n, dimensions) -> (B, n); obs is ignored."""
         distance = (action.unsqueeze(2) - self.places).norm(dim=3) / self.width  # (B, n, peaks)
         return (self.heights * torch.exp(-(distance**2) / 2)).amax(dim=2)
 
@@ -174,7 +175,7 @@ Curves = dict[str, tuple[list[int], np.ndarray, list[dict]]]
 
 
 def curves(found: base.Findings, settings: dict[str, tuple[str, dict]], seeds=None) -> Curves:
-    """Steps (K,) and greedy returns (seeds, K) at the evaluations of each setting, and all scalars of its runs."""
+    """For each setting: the steps (K,) and greedy returns (seeds, K) of its evaluations, and all scalars."""
     scalars = {name: base.scalars_of(runs) for name, runs in found.run(settings, seeds).items()}
     return {name: (*base.series(own, "eval/episodic_return"), own) for name, own in scalars.items()}
 
@@ -244,7 +245,7 @@ def drift(found: base.Findings) -> None:
     for name, own in final.items():
         good = f"{(own >= -200).sum()} of {len(own)} seeds"
         lines.append([name, said(own, 1), good, *difference(final["as it is"], own)])
-    lines[0][-2:] = ["", ""]  # that of the first setting and itself
+    lines[0][-2:] = ["", ""]  # the first setting minus itself
     found.table(["setting", "greedy return", "-200 or more", "as it is minus this", "as it is is"], lines)
     found.csv(final_rows(final, found.seeds, "final_return", 1), "qt_opt_drift")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")

@@ -3,11 +3,10 @@
     python -m benchmark.claims.rainbow             # needs pip install -e ".[minatar]"
     python -m benchmark.claims.rainbow --tune      # how the learning rates were chosen
 
-MinAtar's Space Invaders, 300,000 steps, one update in 4 of a batch of 32, two hidden layers of 128: rainbow.py and
-dqn.py with the same flags. The learning rate of each was chosen from the same three, on seed 1001 (a single one: a run
-takes minutes); the support of Rainbow's distributions is wide enough for all that was seen there. What is compared is
-the mean of a run's last three evaluations: the ratio of the scripts' means, with a bootstrap interval over the
-seeds of both.
+MinAtar's Space Invaders, 300,000 steps, one update every 4 steps, batches of 32, two hidden layers of 128: rainbow.py
+and dqn.py with the same flags. The learning rate of each was chosen from the same three, on one seed, 1001, because a
+run takes minutes. The support of Rainbow's distributions covers all returns of these runs. The result is the ratio of
+the scripts' means, with a bootstrap interval over the seeds of both; the mean is over a run's last three evaluations.
 
 Hessel et al. (2018), "Rainbow: Combining improvements in deep reinforcement learning", AAAI, figure 1.
 """
@@ -42,8 +41,8 @@ TUNING_SEED = 1001
 
 @dataclass
 class Args(base.Args):
-    num_seeds: int = 10  # seeds of each script; with --tune it is seed 1001
-    tune: bool = False  # try all learning rates, and say which is best
+    num_seeds: int = 10  # seeds of each script; --tune uses seed 1001
+    tune: bool = False  # try all learning rates, and print the best
 
 
 def at(name: str, learning_rate: float) -> tuple[str, dict]:
@@ -53,7 +52,7 @@ def at(name: str, learning_rate: float) -> tuple[str, dict]:
 
 
 def late_returns(name: str, learning_rate: float, runs: base.Runs) -> tuple[np.ndarray, list[dict]]:
-    """The mean of the last three evaluations of each run, (seeds,), and a row of the table for each."""
+    """The mean of the last three evaluations of each run, (seeds,), and a row of the CSV file for each run."""
     _, returns = base.series(base.scalars_of(runs), "eval/episodic_return")
     late, rows = returns[:, -3:].mean(axis=1), []
     for (seed, (_, result)), value in zip(runs.items(), late, strict=True):

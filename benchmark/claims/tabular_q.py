@@ -4,14 +4,15 @@ biased.
     python -m benchmark.claims.tabular_q
 
 **Optimal policies.** tabular_q.py with its defaults on FrozenLake (4x4 and 8x8, slippery), CliffWalking and Taxi,
-against the exact solution from the environments' own models: the expected return of the learned greedy policy within
-the time limit, by arithmetic and not by playing, and max |Q - Q*| over the reachable states.
+against the exact solution from the environments' models. We compute the expected return of the learned greedy policy
+within the time limit, without playing, and max |Q - Q*| over the reachable states.
 
-**Maximisation bias**, Sutton and Barto (2018), "Reinforcement learning", example 6.7 and figure 6.5. In state A one
-can go right, which ends the episode with reward 0, or left, to state B, where each of 10 actions ends it with a
-reward from N(-0.1, 1). So left is worth -0.1, but of ten guesses around -0.1 the largest is above 0, and Q-learning
-believes it. Counted is how often left is chosen in each episode, with ε = 0.1, α = 0.1, γ = 1: an optimal policy with
-ε = 0.1 chooses it in 5 % of them. Double Q-learning values in one table what looks best in the other.
+**Maximisation bias**, Sutton and Barto (2018), "Reinforcement learning", example 6.7 and figure 6.5. In state A the
+action right ends the episode with reward 0. The action left leads to state B, where each of 10 actions ends the episode
+with a reward from N(-0.1, 1). So left has the value -0.1. But the largest of ten estimates around -0.1 is above 0, and
+Q-learning uses it. We count the choices of left in each episode, with ε = 0.1, α = 0.1, γ = 1: an optimal policy with
+ε = 0.1 chooses left in 5 % of the episodes. In Double Q-learning one table chooses the best action and the other table
+values it.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ ALPHA, EPSILON = 0.1, 0.1
 @dataclass
 class Args(base.Args):
     bias_runs: int = 10_000  # runs of the maximisation-bias example
-    bias_episodes: int = 300  # episodes of each of them
+    bias_episodes: int = 300  # episodes of each such run
 
 
 def choices(double: bool, episodes: int, rng: np.random.Generator) -> np.ndarray:
@@ -82,7 +83,7 @@ def maximisation_bias(found: base.Findings, args: Args) -> None:
 
 
 def optimal_policies(found: base.Findings) -> None:
-    """How near runs with the defaults come to the exact solutions."""
+    """The distance of runs with the defaults from the exact solutions."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     rows, lines = [], []
     for env_id, runs in found.run({env_id: ("tabular_q.py", {"env_id": env_id}) for env_id in ENV_IDS}).items():
