@@ -1,16 +1,16 @@
-"""Times of our scripts and of others on the same work, side by side in one run; each part has --help of its own.
+"""Times our scripts and other programs on the same work, side by side in one run. Each part has its own --help.
 
 python -m benchmark.speed peers           # steps of dqn.py, beside Stable-Baselines3 and CleanRL
-python -m benchmark.speed rungs           # steps of every script that grew out of dqn.py
+python -m benchmark.speed rungs           # steps of dqn.py and its rungs
 python -m benchmark.speed pqn             # steps of pqn.py, beside CleanRL's
 python -m benchmark.speed replay          # prioritized replay, beside cpprb and numpy.random.choice
 python -m benchmark.speed fqi             # an iteration of fitted Q iteration, beside a tutorial's
 python -m benchmark.speed tabular         # steps in a table, beside the bare environment
-python -m benchmark.speed harness         # what the harness adds to a run, and what a second worker gives
+python -m benchmark.speed harness         # the cost of the harness for a run, and the gain of a second worker
 python -m benchmark.speed atari           # steps of dqn_atari.py, beside CleanRL's
 python -m benchmark.speed atari_env       # the game alone, beside CleanRL's wrappers
 python -m benchmark.speed atari_replay    # bytes of a transition, and the time to draw
-python -m benchmark.speed atari_parts     # what a step of dqn_atari.py is made of
+python -m benchmark.speed atari_parts     # the parts of a step of dqn_atari.py
 """
 
 import importlib

@@ -3,7 +3,7 @@
     python -m benchmark.speed atari --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python
     python -m benchmark.speed atari --cuda --compile --num-envs 1 8 16
 
-Batch 32, one update every 4 steps, ε fixed at 0.05. Nothing is tied to a core, and each has its default threads. Both
+Batch 32, one update every 4 steps, ε fixed at 0.05. Both programs use their default number of threads on all cores, and
 learn on the CPU, or with `--cuda` on the GPU.
 """
 
@@ -29,12 +29,12 @@ class Args:
     cuda: bool = False  # learn on the GPU
     cleanrl: Path | None = None  # folder of a CleanRL checkout
     cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
-    page: bool = False  # write it into docs/results/dqn_atari.md
+    page: bool = False  # write the table into docs/results/dqn_atari.md
 
 
 def ours(args: Args, num_envs: int) -> float:
     """Microseconds a step of dqn_atari.py."""
-    # The evaluation comes behind what is timed: one short game.
+    # One short game of evaluation follows the timed steps.
     flags = {"eval_frequency": args.steps, "eval_episodes": 1, "max_frames": 2_000, "env_id": "PongNoFrameskip-v4"}
     flags |= {"total_timesteps": args.steps, "num_envs": num_envs, "cuda": args.cuda, "compile": args.compile}
     return step_of_script("dqn_atari.py", args.skip, **WORK, **flags)

@@ -1,8 +1,8 @@
-"""The game alone, random actions on Pong: what dqn_atari.py makes, against the wrappers of CleanRL's dqn_atari.py.
+"""Only the game, random actions on Pong: dqn_atari.py's environment against the wrappers of CleanRL's dqn_atari.py.
 
     python -m benchmark.speed atari_env
 
-CleanRL's are Stable-Baselines3's and Gymnasium's, in a SyncVectorEnv of one.
+CleanRL uses the wrappers of Stable-Baselines3 and Gymnasium, in a SyncVectorEnv with one environment.
 """
 
 import time
@@ -22,11 +22,11 @@ class Args:
     repeats: int = 5  # times each program runs
     steps: int = 12_000  # environment steps of a run
     num_envs: tuple[int, ...] = (1, 8)  # games in parallel
-    page: bool = False  # write it into docs/results/dqn_atari.md
+    page: bool = False  # write the table into docs/results/dqn_atari.md
 
 
 def cleanrl_wrappers() -> gym.Env:
-    """Pong as CleanRL's dqn_atari.py wraps it."""
+    """Pong with the wrappers of CleanRL's dqn_atari.py."""
     from stable_baselines3.common import atari_wrappers
 
     env = gym.make("ale_py:PongNoFrameskip-v4")

@@ -1,9 +1,9 @@
-"""What a step of dqn_atari.py is made of, each part by itself and waited for.
+"""The parts of a step of dqn_atari.py, each timed by itself until it has finished.
 
     python -m benchmark.speed atari_parts --cuda --num-envs 1 8 16 32
 
-In the script the games are played while the network learns, and a GPU is not waited for after an update, so a step
-takes less than the sum.
+A whole step takes less than the sum of its parts: in the script the games run while the network learns, and the CPU
+does not wait for the GPU after an update.
 """
 
 import statistics
@@ -25,14 +25,14 @@ from benchmark.speed.timing import median_time, publish
 @dataclass
 class Args:
     repeats: int = 5  # times each program runs
-    steps: int = 12_000  # a twentieth of it are the calls of each part
+    steps: int = 12_000  # twenty times the number of calls of each part
     num_envs: tuple[int, ...] = (1, 8)  # games in parallel
     cuda: bool = False  # learn on the GPU
-    page: bool = False  # write it into docs/results/dqn_atari.md
+    page: bool = False  # write the table into docs/results/dqn_atari.md
 
 
 def parts_of_a_step(env: gym.vector.VectorEnv, own: dqn_atari.Args, device: torch.device) -> dict:
-    """{name: (call, steps that a call serves)} of dqn_atari.py, in the order in which they come."""
+    """{name: (call, steps that a call serves)} for the parts of dqn_atari.py, in the order of a step."""
     n, rng = env.num_envs, np.random.default_rng(1)
     buffer = dqn_atari.ReplayBuffer(10_000, n, device)
     q_network, target_network = (dqn_atari.QNetwork(4, 6, own).to(device) for _ in range(2))
@@ -66,7 +66,7 @@ def main() -> None:
         sys.exit("error: --cuda needs a GPU and a PyTorch built for it; this one finds none")
     own = dqn_atari.with_protocol(dqn_atari.Args(env_id="PongNoFrameskip-v4", cuda=args.cuda))
     device = torch.device("cuda" if args.cuda else "cpu")
-    calls = max(args.steps // 20, 1)  # of each part; few, because an update takes tens of milliseconds on a CPU
+    calls = max(args.steps // 20, 1)  # of each part; an update takes tens of milliseconds on a CPU
     torch.set_num_threads(own.num_threads)
     wait = torch.cuda.synchronize if args.cuda else lambda: None
     lines = []

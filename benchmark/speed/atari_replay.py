@@ -1,8 +1,8 @@
-"""Resident memory of a transition and the time to draw 32, in dqn_atari.py and in a buffer of whole stacks.
+"""The memory of a transition and the time to draw 32, in dqn_atari.py's replay buffer and in one that stores stacks.
 
     python -m benchmark.speed atari_replay --sizes 100000 1000000
 
-The other buffer takes the row after it for next_obs, as CleanRL's does. What does not fit in memory is left out.
+The buffer of stacks uses the next row as next_obs, as CleanRL's does. Sizes that do not fit into memory are left out.
 """
 
 import os
@@ -24,11 +24,11 @@ from benchmark.speed.timing import median_time, publish
 class Args:
     repeats: int = 5  # times each program runs
     sizes: tuple[int, ...] = (100_000,)  # transitions in the buffers
-    page: bool = False  # write it into docs/results/dqn_atari.md
+    page: bool = False  # write the table into docs/results/dqn_atari.md
 
 
 class StackBuffer:
-    """A replay buffer with whole stacks; next_obs is the stack of the row after it."""
+    """A replay buffer that stores whole stacks; next_obs is the stack of the next row."""
 
     def __init__(self, capacity: int):
         self.obs = np.zeros((capacity, 4, 84, 84), np.uint8)

@@ -3,8 +3,8 @@
     python -m benchmark.speed fqi --tutorial ~/rlss23-dqn-tutorial
 
 50 iterations on the same 50,000 random transitions of CartPole-v1, by fqi.py and by the unchanged functions of
-araffin's tutorial, from a checkout of github.com/araffin/rlss23-dqn-tutorial. Ours has a model for each action, its
-default; there the action is a part of the input. Evaluations are not timed.
+araffin's tutorial, from a checkout of github.com/araffin/rlss23-dqn-tutorial. fqi.py has one model for each action, its
+default; in the tutorial the action is a part of the input. Evaluations are not timed.
 """
 
 import sys
@@ -23,7 +23,7 @@ from benchmark.speed.timing import in_turns, on_one_core, publish, report
 class Args:
     tutorial: Path  # folder of a checkout of the tutorial
     repeats: int = 5  # times each program runs
-    page: bool = False  # write it into docs/results/fqi.md
+    page: bool = False  # write the table into docs/results/fqi.md
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
         learned["fqi.py"] = q
         return (time.perf_counter() - start) / iterations * 1e6
 
-    def theirs() -> float:  # the loop under their __main__, which cannot be imported
+    def theirs() -> float:  # the loop in the tutorial's __main__, which cannot be imported
         start = time.perf_counter()
         x = create_model_input(data.obs, data.action[:, None])
         model = KNeighborsRegressor(n_neighbors=30).fit(x, data.reward)

@@ -1,8 +1,8 @@
-"""What the harness adds to a run, and what a second worker gives.
+"""The cost of the harness for a run, and the gain of a second worker.
 
     python -m benchmark.speed harness
 
-Runs of dqn.py by `python -m benchmark run` with one worker and with two, and started one after the other without it.
+Runs of dqn.py by `python -m benchmark run` with one worker and with two, and one after the other without the harness.
 """
 
 import statistics
@@ -26,7 +26,7 @@ class Args:
     runs: int = 8  # runs in a turn
     steps: int = 12_000  # environment steps of a run
     repeats: int = 5  # times each program runs
-    page: bool = False  # write it into docs/results/speed.md
+    page: bool = False  # write the table into docs/results/speed.md
 
 
 def main() -> None:

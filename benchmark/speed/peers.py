@@ -4,12 +4,14 @@
     python -m benchmark.speed peers --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python --jax
     python -m benchmark.speed peers --before ~/qladder-as-it-was
 
-The work is CleanRL's: CartPole-v1, network 120-84, batch 128, Adam at 2.5e-4, mean squared error, no clipping, target
-copied every 500 steps, ε fixed at 0.05 so that nearly every step needs the network. Every program runs in a process of
-its own with one thread, all on the same core; a time is that of the steps from `skip` to the end, after learning has
-started. Stable-Baselines3 always takes the Huber loss. CleanRL is not installable as a package: give the folder of a
-checkout and a Python in which it runs, and its unchanged dqn.py takes part, and with `--jax` its dqn_jax.py. With
-`--before`, the dqn.py of another checkout of this repository takes part.
+The work has CleanRL's settings: CartPole-v1, network 120-84, batch 128, Adam at 2.5e-4, mean squared error, no
+clipping, target copied every 500 steps. ε is fixed at 0.05, so nearly every step needs the network. Every program runs
+in its own process with one thread, all on the same core. The timed steps are those from `skip` to the end, after the
+start of learning. Stable-Baselines3 always uses the Huber loss.
+
+CleanRL cannot be installed as a package. Give the folder of a checkout and a Python with its packages to time its
+unchanged dqn.py, and with `--jax` its dqn_jax.py. With `--before`, the dqn.py of another checkout of this repository
+takes part.
 """
 
 import sys
@@ -43,11 +45,11 @@ class Args:
     steps: int = 12_000  # environment steps of a run
     skip: int = 3_000  # steps that are not timed; learning starts at 1,000
     compile: bool = False  # time dqn.py --compile too
-    before: Path | None = None  # folder of another checkout of this repository, whose dqn.py takes part
+    before: Path | None = None  # folder of another checkout of this repository, to time its dqn.py too
     cleanrl: Path | None = None  # folder of a CleanRL checkout
     cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
     jax: bool = False  # time CleanRL's dqn_jax.py too
-    page: bool = False  # write it into docs/results/speed.md
+    page: bool = False  # write the table into docs/results/speed.md
 
 
 def step(args: Args, train_frequency: int, script: str | Path = "dqn.py", **flags) -> float:

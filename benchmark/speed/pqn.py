@@ -2,9 +2,9 @@
 
     python -m benchmark.speed pqn --cleanrl ~/cleanrl --cleanrl-python ~/cleanrl/.venv/bin/python
 
-The work is CleanRL's default: 4 environments of 128 steps, four epochs of four minibatches, a network of 120-84 with
-layer normalisation, RAdam, gradients clipped. Each has one thread, on the same core. `--compile` lets ours take part
-compiled too, and with `--own` it also runs with its own default of 32 environments of 32 steps.
+The work has CleanRL's defaults: 4 environments of 128 steps, four epochs of four minibatches, a network of 120-84 with
+layer normalisation, RAdam, clipped gradients. Each program has one thread, on the same core. `--compile` times pqn.py
+compiled too, and `--own` times it with its own default of 32 environments of 32 steps too.
 """
 
 import sys
@@ -17,7 +17,7 @@ import tyro
 from benchmark.speed.timing import in_turns, on_one_core, publish, report, step_of_cleanrl, step_of_script
 
 WORK = {"num_envs": 4, "num_steps": 128, "num_minibatches": 4, "update_epochs": 4, "hidden_sizes": (120, 84)}
-PHASE = 4 * 128  # steps between two lines of CleanRL's
+PHASE = 4 * 128  # steps between two lines of CleanRL's output
 
 
 @dataclass
@@ -29,17 +29,17 @@ class Args:
     own: bool = False  # time it with its own number of environments too
     cleanrl: Path | None = None  # folder of a CleanRL checkout
     cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
-    page: bool = False  # write it into docs/results/speed.md
+    page: bool = False  # write the table into docs/results/speed.md
 
 
 def ours(args: Args, **flags) -> float:
-    """Microseconds a step of pqn.py; its one evaluation comes behind what is timed."""
+    """Microseconds a step of pqn.py; its one evaluation follows the timed steps."""
     length = {"total_timesteps": args.steps, "eval_frequency": args.steps, "eval_episodes": 1}
     return step_of_script("pqn.py", args.skip, **length, **flags)
 
 
 def cleanrl(args: Args) -> float:
-    """Microseconds a step of CleanRL's."""
+    """Microseconds a step of CleanRL's pqn.py."""
     script, flags = args.cleanrl / "cleanrl" / "pqn.py", f"--total-timesteps {args.steps} --no-cuda"
     env = {"OMP_NUM_THREADS": "1"}
     return step_of_cleanrl(script, args.cleanrl_python, flags, args.steps - args.skip, env, every=PHASE)

@@ -1,9 +1,9 @@
-"""Prioritized replay: a batch of 32 drawn and its priorities set, and one transition added.
+"""Prioritized replay: the time to draw a batch of 32 and set its priorities, and to add one transition.
 
     python -m benchmark.speed replay
 
-With 100,000 and a million transitions in the buffer: per_dqn.py, the same buffer with `numpy.random.choice(p=...)` in
-place of the tree, and cpprb, which is written in C++ (`pip install cpprb`; it is left out where it is missing).
+With 100,000 and a million transitions in the buffer: per_dqn.py, the same buffer with `numpy.random.choice(p=...)`
+instead of the tree, and cpprb, which is written in C++ (`pip install cpprb`; without it, cpprb is left out).
 """
 
 import importlib.util
@@ -23,11 +23,11 @@ from benchmark.speed.timing import in_turns, median_time, on_one_core, publish, 
 @dataclass
 class Args:
     repeats: int = 5  # times each program runs
-    page: bool = False  # write it into docs/results/speed.md
+    page: bool = False  # write the table into docs/results/speed.md
 
 
 class ChoiceReplayBuffer(per_dqn.ReplayBuffer):
-    """per_dqn.py's buffer, with the priorities in a plain array, drawn with numpy.random.choice."""
+    """per_dqn.py's buffer with the priorities in an array; numpy.random.choice draws from it."""
 
     class Tree:
         def __init__(self, capacity: int):
@@ -54,7 +54,7 @@ class ChoiceReplayBuffer(per_dqn.ReplayBuffer):
 
 
 class Cpprb:
-    """The same three calls to cpprb's PrioritizedReplayBuffer."""
+    """cpprb's PrioritizedReplayBuffer with the three methods of per_dqn.py's buffer."""
 
     def __init__(self, capacity: int, obs_dim: int, priority: str, alpha: float, eps: float):
         from cpprb import PrioritizedReplayBuffer
@@ -76,7 +76,7 @@ class Cpprb:
 
 
 def full_buffer(kind: Callable, size: int, batch_size: int = 32, obs_dim: int = 4) -> tuple[Callable, Callable]:
-    """Fills a buffer and returns two calls: one draws a batch and sets its priorities, one adds a transition."""
+    """Fills a buffer and returns two calls: one draws a batch and sets its priorities, the other adds a transition."""
     rng = np.random.default_rng(1)
     buffer = kind(size, obs_dim, "proportional", 0.6, 1e-6)
     obs, errors = np.ones(obs_dim, np.float32), rng.exponential(size=batch_size).astype(np.float32)

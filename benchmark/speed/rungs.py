@@ -1,12 +1,12 @@
-"""Steps of every script that grew out of dqn.py, and what an update of each costs, eager and compiled.
+"""Steps of dqn.py and its rungs, and the cost of an update of each, eager and compiled.
 
     python -m benchmark.speed rungs
     python -m benchmark.speed rungs --scripts dqn.py rainbow.py --repeats 5
 
-The work is that of `peers`; it and dqn.py's other flags are the same for all. drqn.py, whose batch is one of sequences,
-learns from as many steps, 16 sequences of 8, and cannot be compiled. qt_opt.py runs on Pendulum-v1, because its actions
-are continuous: its step has another environment, its update another maximum. The price of an update is what a step
-with an update in every step takes longer than one with an update in ten, times 10/9.
+All scripts do the work of `peers`, with the same flags. drqn.py draws sequences; its batch of 16 sequences of 8 has the
+same number of steps, and it cannot be compiled. qt_opt.py runs on Pendulum-v1, because its actions are continuous, so
+its step has another environment and its update another maximum. Two times give the cost of an update: that of a step
+with an update in every step, minus that of a step with an update in every tenth step, times 10/9.
 """
 
 import statistics
@@ -26,7 +26,7 @@ SELDOM, ALWAYS = 10, 1  # environment steps between updates
 
 @dataclass
 class Args:
-    scripts: tuple[str, ...] = tuple(DQN_FAMILY)  # the scripts, the first of which the others are held against
+    scripts: tuple[str, ...] = tuple(DQN_FAMILY)  # the scripts; the others are compared with the first
     repeats: int = 3  # times each program runs
     steps: int = 4_000  # environment steps of a run
     skip: int = 1_500  # steps that are not timed; learning starts at 1,000

@@ -21,7 +21,7 @@ from benchmark.speed.timing import in_turns, on_one_core, publish, report, run_s
 class Args:
     repeats: int = 5  # times each program runs
     steps: int = 300_000  # environment steps of a run
-    page: bool = False  # write it into docs/results/tabular_q.md
+    page: bool = False  # write the table into docs/results/tabular_q.md
 
 
 def main() -> None:

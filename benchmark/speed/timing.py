@@ -1,4 +1,4 @@
-"""Clocks, programs that take turns, medians, and what becomes of them on a page."""
+"""Times programs in turns, and writes the medians and a figure into a page."""
 
 import os
 import statistics
@@ -24,16 +24,16 @@ BEGAN = time.perf_counter()
 
 
 def on_one_core() -> None:
-    """Ties this process, and what it starts, to one core, on Linux.
+    """Ties this process and its child processes to one core, on Linux.
 
-    A log that is written by a thread on another core slows the first one down.
+    Otherwise a thread that writes a log on another core would slow the first core down.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def in_turns(programs: dict[str, Callable[[], float]], repeats: int, title: str) -> dict[str, list[float]]:
-    """The times that every program returns, `repeats` of each, taking turns: a slow hour slows all of them."""
+    """`repeats` times of each program. The programs take turns, so a slow hour slows all of them."""
     times = {name: [] for name in programs}
     for _ in tqdm(range(repeats), desc=title, disable=None):
         for name, program in programs.items():
@@ -42,12 +42,12 @@ def in_turns(programs: dict[str, Callable[[], float]], repeats: int, title: str)
 
 
 def ratio(slower: list[float], faster: list[float]) -> float:
-    """By how much the one takes longer than the other: the median of the ratios of each turn."""
+    """The factor by which one program is slower than the other: the median of the ratios of each turn."""
     return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
 
 
 def report(times: dict[str, list[float]], title: str, mine: list[str]) -> str:
-    """Prints medians, and by how much `mine` are faster than the others; returns it, as Markdown."""
+    """Prints the medians, and the factors by which `mine` are faster than the others; returns them as Markdown."""
     rows = []
     for name, values in times.items():
         faster = ["" if name in mine else f"{ratio(values, times[own]):.2f}" for own in mine]
@@ -75,9 +75,9 @@ def bars(times: dict[str, dict[str, list[float]]], mine: list[str]) -> Figure:
 
 
 def publish(script: str, part: str, args, tables: list[str], figure: Figure | None = None, shows: str = "") -> None:
-    """With --page makes these a part of docs/results/SCRIPT.md, with command, commit, versions, machine and time.
+    """With --page: writes a part of docs/results/SCRIPT.md, with command, commit, versions, machine and time.
 
-    shows: what can be seen in the figure, for who cannot see it.
+    shows: a description of the figure for readers who cannot see it.
     """
     if args.page:
         line, made = command_line(f"python -m benchmark.speed {part}", args), here()
@@ -102,9 +102,9 @@ def median_time(call: Callable[[], None], times: int) -> float:
 
 
 def run_script(script: str | Path, runs_dir: Path, **flags) -> Path:
-    """Runs `python script --flag value ...` and returns its run folder; CalledProcessError if it failed.
+    """Runs `python script --flag value ...` and returns its run folder. Raises CalledProcessError if it failed.
 
-    A script is a file of this repository, or a whole path. Flags are as in Args: compile=True, hidden_sizes=(120, 84).
+    script: a file of this repository, or a path. Flags are as in Args: compile=True, hidden_sizes=(120, 84).
     """
     given = [part for name, value in flags.items() for part in as_arguments(name, value)]
     command = [sys.executable, str(ROOT / script), "--runs-dir", str(runs_dir), *given]
@@ -124,7 +124,7 @@ def step_of_script(script: str | Path, skip: int, **flags) -> float:
 def step_of_cleanrl(script: Path, python: Path, flags: str, timed: int, env: dict[str, str], every: int = 100) -> float:
     """Microseconds a step of the last `timed` steps of one of CleanRL's scripts.
 
-    It prints its SPS so many steps apart; what counts is when.
+    CleanRL prints its SPS once in `every` steps; only the times of these lines count.
     """
     command = [str(python), "-u", str(script), *flags.split()]
     env = os.environ | {"PYTHONPATH": str(script.parents[1]), "PYTHONWARNINGS": "ignore"} | env
