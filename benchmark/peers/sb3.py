@@ -1,5 +1,6 @@
-"""What the programs of Stable-Baselines3 in this folder have in common: they log, are evaluated and leave a run folder
-as one of our scripts does, which is given as `script`."""
+"""The common part of the Stable-Baselines3 programs in this folder. They log, evaluate and leave a run folder like one
+of our scripts; `script` is the module of that script.
+"""
 
 import json
 import signal
@@ -15,7 +16,7 @@ import tyro
 
 
 def package(script: ModuleType) -> ModuleType:
-    """stable_baselines3. Raises the script's BadInput where it is missing."""
+    """The module stable_baselines3. Raises the script's BadInput if it is missing."""
     try:
         import stable_baselines3
     except ImportError as error:
@@ -34,8 +35,8 @@ def learn(
 ) -> Path:
     """Trains the model in its environment, evaluates it, and returns the run folder.
 
-    args are the script's; evaluate gives returns and metrics; note makes what args.json holds from what the script
-    would write; charts are logged beside the speed; save writes the weights.
+    args: the script's arguments. evaluate: gives returns and metrics. note: changes the script's args.json for this
+    program. charts: logged beside the speed. save: writes the weights.
     """
     from stable_baselines3.common.callbacks import BaseCallback
 

@@ -3,9 +3,9 @@
     python benchmark/peers/sb3_continuous.py --algorithm sac --env-id Pendulum-v1
     python benchmark/peers/sb3_continuous.py --algorithm td3 --env-id Pendulum-v1 --learning-starts 500
 
-The hyperparameters are those that its maintainers publish for Pendulum-v1, in RL Zoo (rl-baselines3-zoo, hyperparams/
-sac.yml and td3.yml), for 20,000 steps; what is not listed there is Stable-Baselines3's default. Environments, greedy
-evaluation and log are qt_opt.py's own.
+The maintainers publish these hyperparameters for Pendulum-v1 and 20,000 steps in RL Zoo (rl-baselines3-zoo,
+hyperparams/sac.yml and td3.yml). All others are Stable-Baselines3's defaults. Environments, greedy evaluation and log
+are those of qt_opt.py.
 """
 
 import sys
@@ -38,9 +38,9 @@ TD3_NOISE = 0.1  # standard deviation of the normal noise on its actions in [-1,
 @dataclass
 class Args:
     algorithm: Literal["sac", "td3"] = "sac"
-    """what learns"""
+    """the algorithm"""
     learning_starts: int | None = None
-    """environment steps before the first update (default: as published; td3 has 10,000 of its 20,000 steps)"""
+    """environment steps before the first update (default: the published value; for td3 it is 10,000 of 20,000 steps)"""
     exp_name: str = Path(__file__).stem
     """name of the experiment, a part of the run folder's name"""
     env_id: str = "Pendulum-v1"
@@ -54,7 +54,7 @@ class Args:
     eval_episodes: int = 20
     """episodes in an evaluation"""
     runs_dir: Path = Path("runs")
-    """where the run folder is made"""
+    """folder of the run folder"""
 
 
 def train(args: Args) -> Path:

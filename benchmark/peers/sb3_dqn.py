@@ -4,12 +4,12 @@
     python benchmark/peers/sb3_dqn.py --env-id CartPole-v1 --published
     python -m benchmark run --scripts dqn.py "benchmark/peers/sb3_dqn.py --published" --env-ids CartPole-v1
 
-Flags, environments, greedy evaluation and log are dqn.py's own; the learning is Stable-Baselines3's. Two flags have no
-counterpart there, and args.json notes where they are asked for: --loss mse (it is always Huber's) and --compile.
+Flags, environments, greedy evaluation and log are those of dqn.py; the learning is Stable-Baselines3's. Two flags have
+no counterpart there: --loss mse (the loss is always Huber's) and --compile. args.json notes if they were given.
 
-Hyperparameters are the flags', or with --published those that its maintainers publish for the environment in RL Zoo
-(rl-baselines3-zoo, hyperparams/dqn.yml at its commit 22e3ff2), and where they publish none, as for Pendulum-v1, the
-flags' all the same. The number of steps always is the flag's, because contenders are compared at equal steps.
+Flags set the hyperparameters. With --published they are those that the maintainers publish for the environment in RL
+Zoo (rl-baselines3-zoo, hyperparams/dqn.yml at commit 22e3ff2). If they publish none, as for Pendulum-v1, the flags set
+them. The flag always sets the number of steps, because contenders are compared at equal steps.
 """
 
 import sys
@@ -25,7 +25,7 @@ import torch
 import dqn
 from benchmark.peers import sb3
 
-RL_ZOO = {  # under the names of our flags; what is not listed there is Stable-Baselines3's default
+RL_ZOO = {  # with the names of our flags; all others are Stable-Baselines3's defaults
     "CartPole-v1": {
         "learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1_000, "gamma": 0.99,
         "target_network_frequency": 10, "train_frequency": 256, "gradient_steps": 128, "exploration_fraction": 0.16,
@@ -49,9 +49,9 @@ DEFAULTS = {"hidden_sizes": (256, 256), "tau": 1.0, "max_grad_norm": 10.0, "anne
 @dataclass
 class Args(dqn.Args):
     published: bool = False
-    """the hyperparameters that RL Zoo publishes for the environment, whatever the flags say"""
+    """use the hyperparameters that RL Zoo publishes for the environment instead of the flags"""
     gradient_steps: int = 1
-    """updates every train_frequency steps (-1: as many as there were steps)"""
+    """updates every train_frequency steps (-1: one for each step)"""
     exp_name: str = Path(__file__).stem
     """name of the experiment, a part of the run folder's name"""
 
@@ -69,10 +69,10 @@ def train_with(
     network: Callable,
     mean: Callable[..., torch.Tensor],
 ) -> Path:
-    """What sb3_qrdqn.py does too, with another algorithm and other published hyperparameters.
+    """Trains and evaluates; sb3_qrdqn.py calls it with another algorithm and other published hyperparameters.
 
-    policy: flags that are arguments of the policy, beside hidden_sizes. network: that of a model; mean: Q(s, ·), of
-    (1, num_actions), from what the network gives.
+    policy: flags that are arguments of the policy, beside hidden_sizes. network: gives the network of a model. mean:
+    turns the network's output into Q(s, ·), (1, num_actions).
     """
     if args.published:
         if args.env_id in published:

@@ -3,8 +3,8 @@
     python benchmark/peers/sb3_qrdqn.py --env-id CartPole-v1
     python benchmark/peers/sb3_qrdqn.py --env-id CartPole-v1 --published
 
-It learns the quantiles of the return where c51.py learns the probabilities of atoms, so it needs no support. It is in
-the package sb3-contrib. All else is as in sb3_dqn.py; --published takes hyperparams/qrdqn.yml of the same commit.
+QR-DQN learns the quantiles of the return, and c51.py learns the probabilities of atoms. So QR-DQN needs no support. It
+is in the package sb3-contrib. The rest is as in sb3_dqn.py; --published takes hyperparams/qrdqn.yml of the same commit.
 
 Dabney et al. (2018), "Distributional reinforcement learning with quantile regression", AAAI.
 """
@@ -44,7 +44,7 @@ def train(args: Args) -> Path:
         from sb3_contrib import QRDQN
     except ImportError as error:
         raise dqn.BadInput("sb3-contrib is missing: pip install sb3-contrib") from error
-    # its network gives (1, n_quantiles, num_actions)
+    # the network gives (1, n_quantiles, num_actions)
     return sb3_dqn.train_with(
         args, QRDQN, RL_ZOO, ("n_quantiles",), lambda model: model.quantile_net, lambda quantiles: quantiles.mean(dim=1)
     )
