@@ -273,13 +273,15 @@ def outdated() -> dict[Path, tuple[str, str]]:
     return files
 
 
-def main(check: bool = False) -> None:
+def main(scripts: tyro.conf.Positional[tuple[str, ...]] = (), check: bool = False) -> None:
     """Copies shared text from parents to their rungs.
 
+    scripts: change only these files (default: all scripts and the README)
     check: change nothing, and exit with code 1 if anything is out of date
     """
     found = False
-    while files := outdated():  # again after writing, because the README's table counts lines of the scripts
+    # Again after writing, because the README's table counts lines of the scripts.
+    while files := {path: new for path, new in outdated().items() if not scripts or path.name in scripts}:
         found = True
         for path, (text, said) in files.items():
             print(f"{path.name}: {said}")
