@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from contextlib import closing
 
 import gymnasium as gym
 import numpy as np
@@ -60,7 +61,7 @@ def test_a_stack_is_of_successive_observations():
 @pytest.mark.parametrize("blank", BLANKS)
 def test_share_of_blank_observations(blank):
     """Of 2,000: the share is off by less than four standard deviations, and what is not blank is whole."""
-    with dqn.closing(dqn.make_env(dqn.Args(env_id=flicker_id(blank)))) as env:
+    with closing(dqn.make_env(dqn.Args(env_id=flicker_id(blank)))) as env:
         seen = [env.reset(seed=0)[0]]
         while len(seen) < 2_000:
             obs, _, terminated, truncated, _ = env.step(len(seen) % 2)

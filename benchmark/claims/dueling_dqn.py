@@ -133,7 +133,7 @@ def learn(network: str, num_actions: int, learning_rate: float, seed: int, args:
             expected_next_q = (next_policy * q_network(batch.next_obs)).sum(dim=1, keepdim=True)  # (B, 1)
             y = dqn.td_target(expected_next_q, batch.reward, batch.terminated, args.gamma)  # max of one column
         q_taken = q_network(batch.obs).gather(1, batch.action.unsqueeze(1)).squeeze(1)  # (B,)
-        loss = dqn.td_loss(q_taken, y, "mse").mean()
+        loss = (y - q_taken).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
