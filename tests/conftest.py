@@ -149,6 +149,7 @@ def small(tmp_path):
             "target_network_frequency": 50,
             "eval_frequency": 200,
             "eval_episodes": 2,
+            "final_eval_episodes": arguments.get("eval_episodes", 2),
             "runs_dir": tmp_path / "runs",
             "env_id": script.Args.env_id,  # that of the script: qt_opt.py has none in common with the others
         }
@@ -178,7 +179,8 @@ def spy(monkeypatch):
 def linear_network(script, weight, bias):
     """Q(s, ·) = weight * s + bias of a single number s, two actions, as a script's own QNetwork."""
     network = script.QNetwork(1, 2, script.Args(hidden_sizes=()))
-    network.load_state_dict({"0.weight": torch.tensor(weight).reshape(2, 1), "0.bias": torch.tensor(bias)})
+    weights = {"output.weight": torch.tensor(weight).reshape(2, 1), "output.bias": torch.tensor(bias)}
+    network.load_state_dict(weights)
     return network
 
 
