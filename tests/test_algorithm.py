@@ -51,43 +51,45 @@ def test_target_comes_from_the_target_network():
     target_network = linear_network(dqn, [2.0, 5.0], [0.0, 0.0])  # Q_target(1, ·) = 2, 5
     online = linear_network(dqn, [100.0, 200.0], [3.0, 4.0])  # Q(0, ·) = 3, 4 and Q(1, ·) = 103, 204
     args = dqn.Args(gamma=0.5, loss="mse")
-    loss, q_taken = dqn.backpropagate(online, target_network, batch_of_one(), args)
+    loss, q_taken = dqn.compute_loss(online, target_network, batch_of_one(), args)
     assert q_taken.tolist() == [3.0]  # Q(s, a) of the action taken
     assert loss.item() == (3 - (1 + 0.5 * 5)) ** 2
     perturbed = linear_network(dqn, [-7.0, 1e6], [3.0, 4.0])  # other values at s' = 1, the same at s = 0
-    assert dqn.backpropagate(perturbed, target_network, batch_of_one(), args)[0] == loss
+    assert dqn.compute_loss(perturbed, target_network, batch_of_one(), args)[0] == loss
 
 
 def test_no_gradient_through_the_target(spy):
     targets = spy("td_target")
     online = linear_network(dqn, [0.5, 0.5], [3.0, 4.0])
     # The same network on both sides: y = 1 + 0.5 * max(3.5, 4.5) = 3.25, error 3 - 3.25 = -0.25 at obs 0, action 0.
-    dqn.backpropagate(online, online, batch_of_one(), dqn.Args(gamma=0.5, loss="mse"))
-    assert targets[0][1].requires_grad is False
-    assert gradient(online).tolist() == [
-        0.0,
-        0.0,
-        2 * -0.25,
-        0.0,
-    ]  # two weights (obs is 0), two biases
+    loss, q_taken = dqn.compute_loss(online, online, batch_of_one(), dqn.Args(gamma=0.5, loss="mse"))
+    loss.backward()
+    assert targets[0][1].requires_grad is False and q_taken.requires_grad is False
+    assert gradient(online).tolist() == [0.0, 0.0, 2 * -0.25, 0.0]  # two weights (obs is 0), two biases
 
 
 def test_gradients_do_not_add_up_over_updates(small, monkeypatch):
-    """Each update begins without the gradient of the one before."""
-    left_over, backpropagate = [], dqn.backpropagate
+    """Adam gets the gradient of this update's loss alone."""
+    compute_loss, step, expected, compared = dqn.compute_loss, torch.optim.Adam.step, [], []
 
-    def watched(q_network, *rest):
-        left_over.extend(p.grad is not None and p.grad.abs().sum().item() > 0 for p in q_network.parameters())
-        return backpropagate(q_network, *rest)
+    def watched_loss(q_network, *rest):
+        loss, q_taken = compute_loss(q_network, *rest)
+        expected[:] = torch.autograd.grad(loss, list(q_network.parameters()), retain_graph=True)
+        return loss, q_taken
 
-    monkeypatch.setattr(dqn, "backpropagate", watched)
-    train(small())
-    assert len(left_over) == 50 * 4 and not any(left_over)
+    def watched_step(self):
+        compared.extend(map(torch.equal, [p.grad for p in self.param_groups[0]["params"]], expected))
+        step(self)
+
+    monkeypatch.setattr(dqn, "compute_loss", watched_loss)
+    monkeypatch.setattr(torch.optim.Adam, "step", watched_step)
+    train(small(max_grad_norm=float("inf")))
+    assert compared == [True] * (50 * 4)
 
 
 @pytest.mark.parametrize("max_grad_norm", [1e-3, float("inf")])
 def test_gradients_are_clipped_to_their_norm_if_a_limit_is_set(small, monkeypatch, max_grad_norm):
-    """What Adam sees: gradients of norm 1e-3 at most, or as they are."""
+    """Adam sees gradients of norm 1e-3 at most, or gradients as they are."""
     norms, step = [], torch.optim.Adam.step
 
     def watched(self):
@@ -105,7 +107,7 @@ def test_gradients_are_clipped_to_their_norm_if_a_limit_is_set(small, monkeypatc
 
 def test_target_network_is_not_an_alias(small, spy):
     """Between two target updates the online network moves and the target network stands still."""
-    updates, syncs = spy("backpropagate"), spy("update_target")
+    updates, syncs = spy("compute_loss"), spy("update_target")
     train(small(target_network_frequency=10_000))
     assert len(syncs) == 0 and len(updates) == 50
     q_network, target_network = updates[0][0][:2]
@@ -120,7 +122,12 @@ def test_target_network_is_not_an_alias(small, spy):
 def test_target_update_counts_environment_steps(small, spy, monkeypatch):
     """Three periods: the target moves at the multiples of the period after learning_starts, whatever the updates."""
     steps, syncs, add = [], [], dqn.ReplayBuffer.add
-    monkeypatch.setattr(dqn.ReplayBuffer, "add", lambda self, *row: (steps.append(1), add(self, *row))[1])
+
+    def watched_add(self, *row):
+        steps.append(1)
+        add(self, *row)
+
+    monkeypatch.setattr(dqn.ReplayBuffer, "add", watched_add)
     monkeypatch.setattr(dqn, "update_target", lambda *_: syncs.append(len(steps)))
     train(small(learning_starts=100, total_timesteps=400, target_network_frequency=90, train_frequency=7))
     assert syncs == [180, 270, 360]
@@ -129,30 +136,46 @@ def test_target_update_counts_environment_steps(small, spy, monkeypatch):
 def test_polyak_moves_a_fraction_of_the_way():
     target, online = linear_network(dqn, [0.0, 10.0], [5.0, 5.0]), linear_network(dqn, [1.0, 20.0], [5.0, 6.0])
     dqn.update_target(target, online, tau=0.1)
-    assert target[0].weight.flatten().tolist() == pytest.approx([0.1, 11.0])  # 0.9 * 0 + 0.1 * 1, 0.9 * 10 + 0.1 * 20
-    assert target[0].bias.tolist() == pytest.approx([5.0, 5.1])
+    # 0.9 * 0 + 0.1 * 1, 0.9 * 10 + 0.1 * 20
+    assert target.output.weight.flatten().tolist() == pytest.approx([0.1, 11.0])
+    assert target.output.bias.tolist() == pytest.approx([5.0, 5.1])
     dqn.update_target(target, online, tau=1.0)
-    assert target[0].weight.flatten().tolist() == [1.0, 20.0] and target[0].bias.tolist() == [5.0, 6.0]
-    assert online[0].weight.flatten().tolist() == [1.0, 20.0], "the online one stays"
+    assert target.output.weight.flatten().tolist() == [1.0, 20.0] and target.output.bias.tolist() == [5.0, 6.0]
+    assert online.output.weight.flatten().tolist() == [1.0, 20.0], "the online one stays"
     assert all(parameter.grad_fn is None and parameter.grad is None for parameter in target.parameters())
 
 
-def test_loss_refuses_shapes_that_broadcast():
+def test_loss_refuses_shapes_that_broadcast(monkeypatch):
+    """A target (B, 1) and Q(s, a), (B,), would make a loss of B x B errors."""
+    networks = linear_network(dqn, [0.0, 0.0], [3.0, 4.0]), linear_network(dqn, [0.0, 0.0], [0.0, 0.0])
+    batch = dqn.Batch(*(torch.cat([part, part]) for part in batch_of_one()))
+    assert dqn.compute_loss(*networks, batch, dqn.Args())[1].shape == (2,)
+    td_target = dqn.td_target
+    monkeypatch.setattr(dqn, "td_target", lambda *given: td_target(*given).unsqueeze(1))
     with pytest.raises(AssertionError):
-        dqn.td_loss(torch.zeros(3), torch.zeros(3, 1), "mse")
-    assert dqn.td_loss(torch.zeros(3), torch.zeros(3), "mse").shape == (3,)
+        dqn.compute_loss(*networks, batch, dqn.Args())
+
+
+def loss_of(q_taken, reward, loss):
+    """The loss, and its gradient by Q(s, a), of rows with Q(s, a) = q_taken and the target y = reward."""
+    n, network = len(q_taken), linear_network(dqn, [1.0, 0.0], [0.0, 0.0])  # Q(s, 0) = s
+    obs, zero = torch.tensor(q_taken).unsqueeze(1).requires_grad_(), torch.zeros(n, dtype=torch.int64)
+    batch = dqn.Batch(obs, zero, torch.tensor(reward), torch.zeros(n, 1), torch.ones(n, dtype=torch.bool))
+    mean, _ = dqn.compute_loss(network, network, batch, dqn.Args(loss=loss))
+    mean.backward()
+    return mean.item(), obs.grad.flatten().tolist()
 
 
 def test_huber_keeps_its_gradient_beyond_one():
-    q = torch.tensor([1.0, 5.0, -5.0, 0.5], requires_grad=True)
-    loss = dqn.td_loss(q, torch.zeros(4), "huber")
-    assert loss.tolist() == [0.5, 5 - 0.5, 5 - 0.5, 0.5 * 0.5**2]
-    loss.sum().backward()
-    assert q.grad.tolist() == [1.0, 1.0, -1.0, 0.5]
+    q, losses, gradients = [1.0, 5.0, -5.0, 0.5], [0.5, 5 - 0.5, 5 - 0.5, 0.5 * 0.5**2], [1.0, 1.0, -1.0, 0.5]
+    for row in zip(q, losses, gradients, strict=True):
+        assert loss_of([row[0]], [0.0], "huber") == (row[1], [row[2]])
+    assert loss_of(q, [0.0] * 4, "huber") == (sum(losses) / 4, [one / 4 for one in gradients]), "the mean of a batch"
 
 
 def test_mse_is_the_square():
-    assert dqn.td_loss(torch.tensor([3.0]), torch.tensor([1.0]), "mse").tolist() == [(3 - 1) ** 2]
+    assert loss_of([3.0], [1.0], "mse") == ((3 - 1) ** 2, [2 * (3 - 1)])
+    assert loss_of([3.0, 1.0], [1.0, 5.0], "mse") == ((2**2 + 4**2) / 2, [2.0, -4.0]), "the mean of a batch"
 
 
 def test_epsilon_schedule():
@@ -168,13 +191,19 @@ def test_epsilon_schedule():
 def test_epsilon_depends_on_environment_steps_alone(small, spy, train_frequency):
     calls = spy("linear_schedule")
     train(small(train_frequency=train_frequency, exploration_fraction=0.5, end_e=0.2))
-    assert [arguments for arguments, _ in calls] == [(1.0, 0.2, 0.5 * 400, t) for t in range(400)]
+    epsilons = [arguments for arguments, _ in calls if arguments[0] == 1.0]  # the other calls are the learning rate's
+    assert epsilons == [(1.0, 0.2, 0.5 * 400, t) for t in range(400)]
 
 
 @pytest.mark.parametrize("anneal_lr", [True, False])
 def test_learning_rate_falls_linearly(small, monkeypatch, anneal_lr):
     rates, step = [], torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self)))
+
+    def watched(self):
+        rates.append(self.param_groups[0]["lr"])
+        step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
     train(small(learning_rate=0.1, anneal_lr=anneal_lr))  # updates at steps 204, 208, ..., 400 of 400
     expected = [0.1 * (1 - (t - 1) / 400) if anneal_lr else 0.1 for t in range(204, 401, 4)]
     assert rates == pytest.approx(expected)
@@ -182,7 +211,7 @@ def test_learning_rate_falls_linearly(small, monkeypatch, anneal_lr):
 
 def test_one_update_is_one_step_of_adam(small, spy):
     """With one gradient g, m / √v = g / |g|: a first step of lr against the gradient's sign, whatever its size."""
-    updates = spy("backpropagate")
+    updates = spy("compute_loss")
     run_dir = train(small(learning_starts=396, learning_rate=0.01, anneal_lr=False, save_model=True))
     torch.manual_seed(1)
     first, last = dqn.QNetwork(4, 2, small()), torch.load(run_dir / "model.pt", weights_only=True)
@@ -194,14 +223,16 @@ def test_one_update_is_one_step_of_adam(small, spy):
         assert step.detach().numpy() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_numpy_network_is_the_torch_network():
-    network = dqn.QNetwork(6, 3, dqn.Args(hidden_sizes=(32, 16)))
-    q_values = network.as_numpy_function()
+def test_acting_calls_the_network():
+    """q_values is forward on one observation, and follows each update of the weights."""
+    network, found = dqn.QNetwork(6, 3, dqn.Args(hidden_sizes=(32, 16))), []
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
+    obs = torch.randn(6)
     for _ in range(3):
-        obs = torch.randn(6)
         q = network(obs)
-        assert q_values(obs.numpy()) == pytest.approx(q.detach().numpy(), abs=1e-5)
+        found.append(network.q_values(obs.numpy()))
+        assert isinstance(found[-1], np.ndarray) and found[-1].tolist() == q.tolist()
         optimizer.zero_grad()
         q.square().sum().backward()
-        optimizer.step()  # the NumPy side must follow it
+        optimizer.step()
+    assert found[0].tolist() != found[1].tolist() != found[2].tolist()
