@@ -28,7 +28,6 @@ There a learning rate of 3e-3, batches of 128 or an update at every step did not
 Hausknecht and Stone (2015), "Deep recurrent Q-learning for partially observable MDPs", AAAI Fall Symposium.
 """
 
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -50,7 +49,7 @@ Task = Literal["cue", "positions", "flickering", "whole"]
 
 LSTM, FRAMES, ONE, SHORT = "LSTM", f"stack of {STACK}", "one observation", f"LSTM, sequences of {DELAY}"
 COLORS = {LSTM: "C0", FRAMES: "C1", ONE: "C2", SHORT: "C3"}
-CUE = {"total_timesteps": 10_000, "eval_frequency": 1_000, "eval_episodes": 100}
+CUE = {"total_timesteps": 10_000, "eval_frequency": 1_000, "eval_episodes": 100, "final_eval_episodes": 100}
 CARTPOLE = {"total_timesteps": 30_000, "tau": 0.05, "eval_frequency": 2_000, "save_model": True}
 
 
@@ -85,10 +84,11 @@ def played_with(blank: float, method: str, run_dir: Path, seed: int) -> float:
     """Mean greedy return of a run's final weights when this share of the observations is blank."""
     script = drqn if method == LSTM else dqn
     args = script.Args(env_id=flicker_id(blank, STACK if method == FRAMES else 1), seed=seed)
-    with closing(script.make_env(args)) as env:
+    with script.make_env(args) as env:
         network = script.QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
-    network.load_state_dict(torch.load(run_dir / "model.pt", weights_only=True))
-    return float(np.mean(script.evaluate(args, network.as_numpy_function())[0]))
+        network.load_state_dict(torch.load(run_dir / "model.pt", weights_only=True))
+        metrics, _ = script.evaluate(env, network.q_values, args, args.final_eval_episodes)
+    return metrics["eval/episodic_return"]
 
 
 def report(found: base.Findings, task: Task, final: dict[str, np.ndarray]) -> None:
