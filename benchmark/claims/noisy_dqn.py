@@ -38,6 +38,7 @@ FLAGS = {
     "train_frequency": 4,
     "eval_frequency": 1_000,
     "eval_episodes": 1,
+    "final_eval_episodes": 1,
 }
 DEEPER = {"env_id": "benchmark.envs:DeepSea12-v0", "total_timesteps": 30_000}  # also 2,500 episodes
 NOISY, FIXED, FALLING, DEEP = "noise", "ε = 0.1", "ε from 1 to 0.1", "noise, size 12"
