@@ -5,8 +5,6 @@ import pytest
 
 from benchmark.claims import base, rainbow
 
-GAME = "benchmark.minatar:MinAtar/SpaceInvaders-v1"
-
 
 def test_late_return_is_the_mean_of_the_last_three_evaluations(monkeypatch):
     curves = {1: [0.0, 9.0, 1.0, 2.0, 3.0], 2: [0.0, 9.0, 4.0, 4.0, 7.0]}
