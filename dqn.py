@@ -20,6 +20,7 @@ Mnih et al. (2015), "Human-level control through deep reinforcement learning", N
 
 import ast
 import hashlib
+import io
 import json
 import math
 import random
@@ -31,6 +32,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_type_hints
 
@@ -316,6 +318,11 @@ def check(args: Args) -> None:
         (args.learning_starts >= last_update, "--learning-starts and --train-frequency leave no step for an update"),
         (args.cuda and not torch.cuda.is_available(), "--cuda needs a GPU and a PyTorch built for it"),
         (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
+        (args.tau == 0, "--tau 0 never moves the target network"),
+        (max(args.hidden_sizes, default=1) > 10_000, "--hidden-sizes are 10,000 at most"),
+        (args.buffer_size > 10**12, "--buffer-size is 1,000,000,000,000 at most"),
+        (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
+        (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
     ):
         if wrong:
             raise ValueError(sentence)
@@ -331,8 +338,10 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
         options |= {"render_mode": "rgb_array"} if args.capture_video else {}
         env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
-        if args.capture_video and (env.reset(), np.shape(env.render())[2:])[1] != (3,):
-            raise gym.error.Error("its render() returns no picture (height, width, 3)")
+        if args.capture_video:
+            env.reset()
+            if not env.render_mode or np.shape(env.render())[2:] != (3,):
+                raise gym.error.Error("its render() returns no picture (height, width, 3)")
         env = vector_observations(numbered_actions(env, args.action_bins))
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
@@ -410,12 +419,15 @@ def compiled(compute_loss: Callable, args: Args) -> Callable:
 
 
 def make_run_dir(args: Args) -> Path:
-    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json."""
+    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json. Raises Stop."""
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
     unix_time = int(time.time())
     while (run_dir := args.runs_dir / f"{name}{unix_time}").exists():
         unix_time += 1
-    run_dir.mkdir(parents=True)
+    try:
+        run_dir.mkdir(parents=True)
+    except OSError as error:
+        raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
     text = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
     versions = {package.__name__: str(package.__version__) for package in (torch, gym, np)}
     content = {**asdict(args), "command": sys.argv, "sha256": text, "python": sys.version.split()[0], **versions}
@@ -456,8 +468,9 @@ class Run:
     def save(self, name: str) -> None:
         """With --save-model writes the weights, if all are finite, and replaces older ones only when it is done."""
         if self.args.save_model and all(parameter.isfinite().all() for parameter in self.network.parameters()):
-            with (self.run_dir / f"{name}.part").open("wb") as file:
-                torch.save(self.network.state_dict(), file)
+            file = io.BytesIO()  # writing to the disk itself, torch.save hides the error of a full disk
+            torch.save(self.network.state_dict(), file)
+            (self.run_dir / f"{name}.part").write_bytes(file.getvalue())
             (self.run_dir / f"{name}.part").replace(self.run_dir / name)
 
     def finish(self, result: dict, global_step: int, seconds: float) -> None:
