@@ -1,8 +1,8 @@
-"""pqn.py: λ-returns by hand, where episodes end in environments that have each its own clock, and what is learned from.
+"""pqn.py: λ-returns by hand, the ends of episodes in many environments, and the batches.
 
-Bugs that are looked for: bootstrapping from the observation after a reset; a return that goes on into the next episode;
-truncation taken for termination; the normaliser on the wrong axis; steps that no minibatch has; steps counted once for
-all environments.
+The tests look for these bugs: bootstrapping from the observation after a reset; a return that includes the next
+episode; truncation taken for termination; the normaliser on the wrong axis; steps in no minibatch; steps counted once
+for all environments; neighbouring seeds with the same environments.
 """
 
 import json
@@ -22,7 +22,8 @@ F, T = False, True
 def small(tmp_path, **arguments):
     """320 steps of 4 environments, in 10 phases of 8: two epochs of two minibatches each are 40 updates."""
     defaults = {"total_timesteps": 320, "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "update_epochs": 2}
-    defaults |= {"hidden_sizes": (16,), "eval_frequency": 160, "eval_episodes": 2, "runs_dir": tmp_path / "runs"}
+    defaults |= {"hidden_sizes": (16,), "eval_frequency": 160, "eval_episodes": 2, "final_eval_episodes": 2}
+    defaults |= {"runs_dir": tmp_path / "runs"}
     return pqn.Args(**defaults | arguments)
 
 
@@ -72,15 +73,15 @@ class Sees(pqn.QNetwork):
     def __init__(self, obs_dim, num_actions, args):
         super().__init__(obs_dim, num_actions, args)
         with torch.no_grad():
-            self[-1].weight.fill_(1.0)
-            self[-1].bias.zero_()
+            self.output.weight.fill_(1.0)
+            self.output.bias.zero_()
 
 
 @pytest.fixture
 def counted(tmp_path, monkeypatch, spy):
     """The arguments of every call of lambda_returns, and the run folder, of four counters (see conftest.py)."""
     monkeypatch.setattr(pqn, "QNetwork", Sees)
-    calls, batches = spy("lambda_returns", pqn), spy("backpropagate", pqn)
+    calls, batches = spy("lambda_returns", pqn), spy("compute_loss", pqn)
     run_dir = train(small(tmp_path, env_id="Counter-v0", hidden_sizes=(), learning_rate=1e-12))
     return [arguments for arguments, _ in calls], batches, run_dir
 
@@ -152,10 +153,15 @@ def test_acts_at_random_with_probability_epsilon(tmp_path, monkeypatch, epsilon,
     class First(Sees):
         def __init__(self, *rest):
             super().__init__(*rest)
-            self[-1].bias.data[0] = 1.0
+            self.output.bias.data[0] = 1.0
 
     taken, step = [], Counter.step
-    monkeypatch.setattr(Counter, "step", lambda self, action: taken.append(action) or step(self, action))
+
+    def watched(self, action):
+        taken.append(action)
+        return step(self, action)
+
+    monkeypatch.setattr(Counter, "step", watched)
     monkeypatch.setattr(pqn, "QNetwork", First)
     flags = {"env_id": "Counter-v0", "hidden_sizes": (), "learning_rate": 1e-12, "eval_frequency": 320}
     train(small(tmp_path, **flags, start_e=epsilon, end_e=epsilon))
@@ -172,13 +178,13 @@ def test_epsilon_falls_with_the_steps_of_all_environments(tmp_path):
 def test_the_best_weights_are_kept(tmp_path, monkeypatch, returns, best_step):
     weights, left = [], list(returns)
 
-    def fake(args, q_values, video):
-        weights.append(torch.load(next(args.runs_dir.glob("*/model.pt")), weights_only=True)["0.weight"])
-        return [0.0], played(left.pop(0))
+    def fake(env, q_values, args, episodes):
+        weights.append(torch.load(next(args.runs_dir.glob("*/model.pt")), weights_only=True)["hidden.0.weight"])
+        return played(left.pop(0)), [0.0]
 
     monkeypatch.setattr(pqn, "evaluate", fake)
     run_dir = train(small(tmp_path, save_model=True))
-    best = torch.load(run_dir / "best_model.pt", weights_only=True)["0.weight"]
+    best = torch.load(run_dir / "best_model.pt", weights_only=True)["hidden.0.weight"]
     assert torch.equal(best, weights[best_step // 160 - 1]) and not torch.equal(*weights)
     assert json.loads((run_dir / "result.json").read_text())["best_step"] == best_step
 
@@ -195,30 +201,31 @@ def test_what_was_learned_is_kept_when_it_is_interrupted(tmp_path, monkeypatch):
 
     def look(network, *rest):
         updates.append(network)
-        return backpropagate(network, *rest)
+        return compute_loss(network, *rest)
 
-    backpropagate = pqn.backpropagate
+    compute_loss = pqn.compute_loss
     monkeypatch.setattr(Counter, "step", interrupted)
-    monkeypatch.setattr(pqn, "backpropagate", look)
+    monkeypatch.setattr(pqn, "compute_loss", look)
     with pytest.raises(KeyboardInterrupt):
         train(small(tmp_path, env_id="Counter-v0", save_model=True))
     (path,) = (tmp_path / "runs").glob("*/model.pt")
-    assert len(updates) == 12 and torch.equal(torch.load(path, weights_only=True)["0.weight"], updates[0][0].weight)
+    kept = torch.load(path, weights_only=True)["hidden.0.weight"]
+    assert len(updates) == 12 and torch.equal(kept, updates[0].hidden[0].weight)
 
 
 def test_each_layer_is_normalised_over_its_units():
     """Outputs 1, 2, 3 have mean 2 and variance 2/3, whatever else is in the batch; ReLU leaves the last one, √1.5."""
     network = pqn.QNetwork(1, 1, pqn.Args(hidden_sizes=(3,)))
     with torch.no_grad():
-        network[0].weight.copy_(torch.tensor([[1.0], [2.0], [3.0]]))
-        network[0].bias.zero_()
-        network[-1].weight.fill_(1.0)
-        network[-1].bias.zero_()
+        network.hidden[0].weight.copy_(torch.tensor([[1.0], [2.0], [3.0]]))
+        network.hidden[0].bias.zero_()
+        network.output.weight.fill_(1.0)
+        network.output.bias.zero_()
     batch = torch.tensor([[1.0], [10.0], [-1.0]])  # -1 turns them round: the first one is left
     assert network(batch)[:, 0].tolist() == pytest.approx([math.sqrt(1.5)] * 3, rel=1e-4)
     assert network(batch[:1]).item() == pytest.approx(math.sqrt(1.5), rel=1e-4)
     plain = pqn.QNetwork(1, 1, pqn.Args(hidden_sizes=(3,), layer_norm=False))
-    plain.load_state_dict({name: value for name, value in network.state_dict().items() if not name.startswith("1.")})
+    plain.load_state_dict({name: value for name, value in network.state_dict().items() if "norms" not in name})
     assert plain(batch)[:, 0].tolist() == [6.0, 60.0, 0.0]
 
 
@@ -228,15 +235,16 @@ def test_gradient_by_hand():
     The mean is 5. By the first weight it changes by (2 - 5) 2, by the second by (6 - 5) 3, by the biases by -3 and 1.
     """
     network = pqn.QNetwork(1, 2, pqn.Args(hidden_sizes=()))
-    network.load_state_dict({"0.weight": torch.tensor([[1.0], [2.0]]), "0.bias": torch.zeros(2)})
+    network.load_state_dict({"output.weight": torch.tensor([[1.0], [2.0]]), "output.bias": torch.zeros(2)})
     batch = pqn.Batch(torch.tensor([[3.0], [2.0]]), torch.tensor([1, 0]), torch.tensor([5.0, 5.0]))
-    loss, q_taken = pqn.backpropagate(network, batch, pqn.Args())
+    loss, q_taken = pqn.compute_loss(network, batch, pqn.Args())
+    loss.backward()
     assert loss.item() == 5.0 and q_taken.tolist() == [6.0, 2.0]
     assert gradient(network).tolist() == [-6.0, 3.0, -3.0, 1.0]
 
 
 def test_a_long_gradient_is_scaled_down(tmp_path, spy):
-    calls = spy("backpropagate", pqn)
+    calls = spy("compute_loss", pqn)
     train(small(tmp_path, max_grad_norm=1e-3))
     assert all(gradient(arguments[0]).norm() <= 1e-3 * 1.001 for arguments, _ in calls[-1:])
     assert len(calls) == 40
@@ -245,7 +253,12 @@ def test_a_long_gradient_is_scaled_down(tmp_path, spy):
 def test_the_learning_rate_falls_to_zero(tmp_path, monkeypatch):
     """In the last of ten phases it is a tenth of the first one's."""
     rates, step = [], torch.optim.RAdam.step
-    monkeypatch.setattr(torch.optim.RAdam, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or step(self))
+
+    def watched(self):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self)
+
+    monkeypatch.setattr(torch.optim.RAdam, "step", watched)
     train(small(tmp_path, learning_rate=1.0))
     assert rates == pytest.approx([1 - k / 10 for k in range(10) for _ in range(4)])
     rates.clear()
@@ -258,7 +271,7 @@ def test_weights_move_and_a_run_can_be_repeated_to_the_bit(tmp_path):
     other = train(small(tmp_path, save_model=True, seed=2))
     weights = [torch.load(run_dir / "model.pt", weights_only=True) for run_dir in (first, second, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert not torch.equal(weights[0]["0.weight"], weights[2]["0.weight"])
+    assert not torch.equal(weights[0]["hidden.0.weight"], weights[2]["hidden.0.weight"])
     torch.manual_seed(1)
     fresh = pqn.QNetwork(4, 2, small(tmp_path)).state_dict()
     assert all((weights[0][name] - fresh[name]).abs().max() > 1e-4 for name in fresh)
@@ -271,16 +284,42 @@ def test_compiled_is_eager_but_for_rounding(tmp_path):
     assert all(torch.allclose(a[name], b[name], atol=1e-4) for name in a)
 
 
-def test_bad_input(tmp_path):
+def test_neighbouring_seeds_share_no_environment(tmp_path, monkeypatch):
+    """No first observation of seed 1 is one of seed 2, of 8 environments each; seed 1 again has the same ones."""
+    seen, reset = [], pqn.gym.vector.SyncVectorEnv.reset
+
+    def watched(self, **options):
+        obs, info = reset(self, **options)
+        seen.append([tuple(row) for row in obs.tolist()])
+        return obs, info
+
+    monkeypatch.setattr(pqn.gym.vector.SyncVectorEnv, "reset", watched)
+    for seed in (1, 2, 1):
+        train(small(tmp_path, num_envs=8, seed=seed))
+    one, two, again = seen
+    assert len({*one, *two}) == 16 and one == again
+
+
+def test_one_environment_is_enough(tmp_path, spy):
+    """If the only evaluation is the last one, no second environment is made."""
+    made = spy("make_env", pqn)
+    run_dir = train(small(tmp_path, num_envs=1, eval_frequency=321))
+    assert len(made) == 1 and len(scalars(run_dir)["eval/episodic_return"]) == 1
+
+
+def test_bad_input(tmp_path, call_main):
     for wrong, said in (
-        ({"num_minibatches": 5}, "must be a multiple of --num-minibatches"),
-        ({"num_envs": 500}, "--num-envs must be between 1 and 320"),
-        ({"num_steps": 81}, "--num-steps must be between 1 and 80"),
-        ({"num_minibatches": 64}, "--num-minibatches must be between 1 and 32"),
-        ({"q_lambda": 1.5}, "--q-lambda must be between 0 and 1"),
+        ({"num_minibatches": 5}, "--num-envs times --num-steps must be a multiple of --num-minibatches"),
+        ({"num_envs": 500}, "--num-envs times --num-steps is more than --total-timesteps"),
+        ({"num_steps": 81}, "--num-envs times --num-steps is more than --total-timesteps"),
+        ({"num_minibatches": 64}, "--num-envs times --num-steps must be a multiple of --num-minibatches"),
+        ({"num_envs": 0}, "--num-envs: Input should be greater than 0"),
+        ({"q_lambda": 1.5}, "--q-lambda: Input should be less than or equal to 1"),
     ):
-        with pytest.raises(pqn.BadInput, match=said):
-            train(small(tmp_path, **wrong))
+        with pytest.raises(ValueError, match=said):
+            small(tmp_path, **wrong)
+    code, _, err = call_main(pqn, "--num-minibatches 5")
+    assert code == 2 and "must be a multiple" in " ".join(err.replace("│", " ").split())
     assert not (tmp_path / "runs").exists()
 
 

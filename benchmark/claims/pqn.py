@@ -141,8 +141,9 @@ def largest_q(seed: int, kind: str) -> np.ndarray:
         state, action, next_state = transitions(rng, BATCH_SIZE)
         with torch.no_grad():
             target = GAMMA * target_network(states[next_state]).amax(dim=1)  # all rewards are 0
+        loss, _ = pqn.compute_loss(q_network, pqn.Batch(states[state], torch.from_numpy(action), target), args)
         optimizer.zero_grad()
-        pqn.backpropagate(q_network, pqn.Batch(states[state], torch.from_numpy(action), target), args)
+        loss.backward()
         optimizer.step()
         if kind == TARGET:
             dqn.update_target(target_network, q_network, TAU)
