@@ -1,14 +1,12 @@
 """Writes tables and numbers into pages of results, with the origin of the runs (commit, versions, machine)."""
 
 import platform
-import re
-import subprocess
 from collections.abc import Callable, Collection
 from dataclasses import fields
-from importlib.metadata import version
 from pathlib import Path
 
-from benchmark.run_folder import ROOT, write_whole
+from benchmark.origin import own_origin, processor
+from benchmark.run_folder import write_whole
 from benchmark.suite import as_arguments
 from tools.blocks import with_block
 
@@ -39,42 +37,33 @@ def command_line(program: str, args, not_shown: Collection[str] = ()) -> str:
     return " ".join([program, *flags])
 
 
-def commit() -> str:
-    """The hash of this repository's commit, with -dirty if files differ from it; empty outside a repository."""
-    git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
-    return subprocess.run(git, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-
-
 def short_hash(commit: str) -> str:
     """Seven digits of a commit, with a plus if files differed from it."""
     return commit.removesuffix("-dirty")[:7] + ("+" if commit.endswith("-dirty") else "")
 
 
-def processor() -> str:
-    """The name of this machine's processor."""
-    known = Path("/proc/cpuinfo")  # of Linux
-    names = re.findall(r"^model name\s*: (.*)$", known.read_text(), re.MULTILINE) if known.exists() else []
-    if names:
-        return f"{len(names)} cores of {names[0]}"
-    return platform.processor() or platform.machine()
+def machine(args: dict) -> str:
+    """The machine of a run, from its args.json or origin.json; empty if neither names it."""
+    if not args.get("cpu_count"):
+        return ""
+    here = args.get("platform") == platform.platform()
+    name = args.get("processor") or (processor() if here else "")  # on Linux, older runs do not name the processor
+    return f"{args['cpu_count']} cores" + (f" of {name}" if name else f", {args.get('platform', 'unknown')}")
 
 
 def origin(stored: list[dict]) -> str:
-    """Commit, versions and machine of runs in one line for a page, from their args.json."""
+    """Commit, versions and machine of runs in one line for a page, from what run_folder.read_args gives of each."""
 
     def every(name: str, short: Callable[[str], str] = str) -> str:
         return " and ".join(sorted({short(args[name]) for args in stored if args.get(name)}))
 
     versions = [f"{program} {every(name)}" for name, program in PROGRAMS.items() if every(name)]
-    where = every("platform")
-    machine = [f"{every('cpu_count')} cores", where] if every("cpu_count") else []
-    if where == platform.platform():  # here
-        machine = [processor()]
-    return ", ".join([f"commit {every('commit', short_hash) or 'unknown'}", *versions, *machine])
+    machines = " and ".join(sorted({machine(args) for args in stored} - {""}))
+    named = [f"commit {every('commit', short_hash) or 'unknown'}", *versions, machines]
+    return ", ".join(part for part in named if part)
 
 
 def here() -> str:
     """Commit, versions and machine of this process, in one line."""
-    versions = {name: version(name) for name in ("torch", "gymnasium", "numpy")}
-    own = {"commit": commit(), "python": platform.python_version(), **versions, "platform": platform.platform()}
-    return origin([own])
+    own = own_origin()
+    return origin([own | own["versions"]])

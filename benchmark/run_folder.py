@@ -5,6 +5,7 @@ The harness gives every run a folder:
     job.json       the command, its time limit and its retries
     lock           held while the run's supervisor lives; a second harness then leaves the run alone
     log.txt        output of all attempts
+    origin.json    commit, versions and machine of the last attempt
     attempts.json  the end of each attempt, if the last one failed
     */             the script's own run folder: args.json, events, result.json; a run with result.json is complete
 """
@@ -71,6 +72,21 @@ def why_incomplete(run_dir: Path) -> str:
     if finite(result.get(RETURN)) is None:
         return f"its result.json has no {RETURN}"
     return "" if read_object(run_dir / "args.json") is not None else "has no whole args.json"
+
+
+def read_args(run_dir: Path) -> dict | None:
+    """args.json in a script's own run folder, with the origin that the harness noted beside the folder.
+
+    The script's own entries win: older scripts noted commit and machine there. None if there is no whole args.json.
+    """
+    args = read_object(run_dir / "args.json")
+    if args is None:
+        return None
+    noted = read_object(run_dir.parent / "origin.json") or {}
+    versions = noted.pop("versions", None)
+    if isinstance(versions, dict) and "python" not in args:
+        noted |= versions
+    return noted | args
 
 
 def complete_folder(folder: Path) -> Path | None:

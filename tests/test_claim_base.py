@@ -1,6 +1,8 @@
 """What claims find becomes a part of a page: command, origin and hours, tables and sentences, pictures."""
 
+import json
 import os
+import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,8 @@ import torch
 from fakes import write_run
 
 from benchmark.claims import base, dqn, drqn
-from benchmark.pages import command_line, origin
+from benchmark.origin import processor
+from benchmark.pages import command_line, here, origin
 from benchmark.speed import peers
 
 HASH = "0123456789abcdef0123456789abcdef01234567"
@@ -200,6 +203,52 @@ def test_origin_names_all_that_differ():
         "Stable-Baselines3 2.9.0, 2 cores, Linux-6.1-x86_64"
     )
     assert origin([{"commit": "", "python": "3.12.0"}]) == "commit unknown, Python 3.12.0", "outside a repository"
+
+
+def test_the_machine_of_runs_is_named_by_its_processor_if_that_is_known(monkeypatch):
+    """Older runs on Linux noted no processor: on this machine it is this one's, of another one the system is known."""
+    monkeypatch.setattr("benchmark.pages.processor", lambda: "Own Chip")
+    assert origin([{"commit": HASH, "cpu_count": 64, "processor": "Chip"}]).endswith(", 64 cores of Chip")
+    assert origin([STORED | {"platform": platform.platform(), "processor": ""}]).endswith(", 2 cores of Own Chip")
+    assert origin([STORED, {"cpu_count": 4, "processor": "Chip"}]).endswith(
+        ", 2 cores, Linux-6.1-x86_64 and 4 cores of Chip"
+    )
+
+
+def test_this_process_names_its_commit_versions_and_machine():
+    found = here()
+    assert re.match(rf"commit [0-9a-f]{{7}}\+?, Python {platform.python_version()}, PyTorch ", found)
+    assert found.endswith(f"{os.cpu_count()} cores of {processor()}")
+
+
+def test_claims_read_what_the_harness_noted_beside_their_runs(pages, runs, tmp_path, monkeypatch):
+    """The runs of `runs` are of older scripts: one loses its commit, which is then the one beside it."""
+    found = base.Findings("dqn", Args(num_seeds=2), "A claim.")
+    run_seeds = base.run_seeds
+
+    def as_now(*arguments):
+        made = run_seeds(*arguments)
+        for folder, _ in made["a"].values():
+            args = json.loads((folder / "args.json").read_text())
+            del args["commit"], args["cpu_count"], args["platform"]
+            (folder / "args.json").write_text(json.dumps(args))
+            noted = {"commit": "fedcba9876", "cpu_count": 8, "processor": "Chip"}
+            (folder.parent / "origin.json").write_text(json.dumps(noted))
+        return made
+
+    monkeypatch.setattr(base, "run_seeds", as_now)
+    found.run({"a": ("dqn.py", {"env_id": "A"})})
+    assert found.made().startswith("commit fedcba9, Python 3.11.9, PyTorch 2.13.0, ")
+    assert "NumPy 2.4.1, 8 cores of Chip; seeds 1 to 2; 2 runs; " in found.made()
+
+
+def test_an_evaluation_may_come_without_a_log_of_the_speed():
+    """The first evaluation starts at 10 s and takes 3 s. The second one ends at 16 s; its start is not known."""
+    scalars = {
+        "charts/SPS": [(100, 10.0, 1010.0)],
+        "eval/episodic_return": [(100, -5.0, 1013.0), (120, -4.0, 1016.0)],
+    }
+    assert base.training_seconds(scalars).tolist() == [10.0, 16.0 - 3.0]
 
 
 @pytest.mark.parametrize(

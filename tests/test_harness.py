@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import platform
 import random
 import resource
 import shlex
@@ -21,6 +22,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 import tyro
 from conftest import ROOT
 from fakes import does_not_fit, write_script
@@ -30,7 +32,17 @@ import dqn
 from benchmark import __main__ as command_line
 from benchmark.launch import local, status
 from benchmark.launch.supervise import CANNOT_WRITE, LOCKED
-from benchmark.run_folder import finite, is_locked, log_tail, read_attempts, text_hash, why_incomplete, write_attempts
+from benchmark.origin import own_origin
+from benchmark.run_folder import (
+    finite,
+    is_locked,
+    log_tail,
+    read_args,
+    read_attempts,
+    text_hash,
+    why_incomplete,
+    write_attempts,
+)
 from benchmark.suite import (
     SUITES,
     BadInput,
@@ -292,7 +304,7 @@ def test_flags_that_some_scripts_need_in_one_environment(tmp_path):
             read_suite(tmp_path / "suite.toml")
 
 
-def test_arguments_of_an_environment_as_a_table(tmp_path):
+def test_arguments_of_an_environment_as_a_table(tmp_path, monkeypatch):
     """As the script gets them: text that looks like a number stays text."""
     (tmp_path / "suite.toml").write_text(
         'scripts = ["dqn.py"]\nnum_seeds = 1\n[environments."FrozenLake-v1"]\n'
@@ -301,8 +313,10 @@ def test_arguments_of_an_environment_as_a_table(tmp_path):
     )
     plain, swept = expand(read_suite(tmp_path / "suite.toml"), tmp_path)
     arguments = tyro.cli(dqn.Args, args=plain.command(tmp_path, False)[2:])
-    pairs = (pair.split("=") for pair in arguments.env_kwargs)
-    values = {name: dqn.literal(value) for name, value in pairs}
+    made, make = {}, dqn.gym.make
+    monkeypatch.setattr(dqn.gym, "make", lambda env_id, **given: made.update(given) or make(env_id))
+    dqn.make_env(arguments).close()
+    values = {name: made[name] for name in made.keys() - {"max_episode_steps"}}
     assert values == {"is_slippery": False, "map_name": "8x8", "version": "3", "rates": 0.5}
     assert tyro.cli(dqn.Args, args=swept.command(tmp_path, False)[2:]).env_kwargs == ("is_slippery=True",)
     assert swept.label == "dqn.py --env-kwargs is_slippery=True"
@@ -312,6 +326,53 @@ def test_arguments_of_an_environment_as_a_table(tmp_path):
     (tmp_path / "suite.toml").write_text("[arguments]\ngamma = {a = 1}\n")
     with pytest.raises(BadInput, match=r"gamma in .* must be a number"):
         read_suite(tmp_path / "suite.toml")
+
+
+def test_commit_and_machine_are_noted_beside_each_run(bench, tmp_path):
+    """The commit is that of the script's own repository, and says whether a file differed from it."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "fake.py"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    for seeds, commit in ((1, head), (2, f"{head}-dirty")):
+        assert bench("run", *FAKE, "--num-seeds", seeds)[0] == 0
+        (path,) = tmp_path.glob(f"runs/default/fake__A__{seeds}__*/origin.json")
+        noted = json.loads(path.read_text())
+        assert noted["commit"] == commit
+        assert noted["platform"] == platform.platform() and noted["cpu_count"] == os.cpu_count()
+        assert noted["processor"] and noted["versions"]["python"] == platform.python_version()
+        assert noted["versions"]["torch"] == str(torch.__version__) and "gpu" in noted
+        write_script(tmp_path, more="# another text\n")
+
+
+def test_what_a_script_notes_itself_counts_before_what_the_harness_noted(tmp_path):
+    """Older scripts noted commit and machine in args.json; and a script knows the versions that it used best."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    assert read_args(run_dir) is None
+    (run_dir / "args.json").write_text('{"gamma": 0.9}')
+    assert read_args(run_dir) == {"gamma": 0.9}, "made without the harness"
+    noted = {"commit": "new", "cpu_count": 64, "versions": {"python": "3.14", "torch": "9.9"}}
+    (tmp_path / "origin.json").write_text(json.dumps(noted))
+    versions = noted.pop("versions")
+    assert read_args(run_dir) == {"gamma": 0.9, **noted, **versions}
+    own = {"gamma": 0.9, "commit": "old", "python": "3.11"}
+    (run_dir / "args.json").write_text(json.dumps(own))
+    assert read_args(run_dir) == own | {"cpu_count": 64}, "it had no PyTorch"
+
+
+def test_a_machine_without_git_and_with_gpus(monkeypatch, tmp_path):
+    """nvidia-smi prints a line for each GPU; where it fails it prints its excuse, which is the name of no GPU."""
+    for name, text in {"git": "exit 1", "nvidia-smi": "echo H200; echo H200; echo A100"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = own_origin()
+    assert (found["commit"], found["gpu"]) == ("", "H200, A100")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho no driver\nexit 9\n")
+    assert own_origin()["gpu"] is None
+    monkeypatch.setenv("PATH", "")
+    assert (own_origin()["commit"], own_origin()["gpu"]) == ("", None)
 
 
 def test_flags_are_the_same_with_dashes_and_with_underscores(tmp_path):
@@ -798,10 +859,10 @@ def test_where_it_does_not_run_it_says_so(bench, monkeypatch):
 
 
 def test_wandb_out_of_reach(tmp_path):
-    """A real script: the run completes, its log is kept offline, and `status` says how to upload it."""
-    small = "total_timesteps=300 learning_starts=100 batch_size=8 eval_episodes=1 hidden_sizes=[8]".split()
+    """A real script with WANDB_MODE=offline: the run completes, and `status` says how to upload its log."""
+    small = "total_timesteps=300 learning_starts=100 batch_size=8 final_eval_episodes=1 hidden_sizes=[8]".split()
     arguments = ("run", "--scripts", ROOT / "dqn.py", "--env-ids", "CartPole-v1", "--num-seeds", 1, "--track")
-    unreachable = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
+    unreachable = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "offline"}
     environ = {name: value for name, value in ENVIRON.items() if not name.startswith("WANDB")} | unreachable
     done = subprocess.run(
         command(*arguments, "--name", "far away", "--arguments", *small), cwd=tmp_path, env=environ,

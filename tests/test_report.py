@@ -134,6 +134,62 @@ def test_the_summary_becomes_a_part_of_a_page(bench, tmp_path):
     assert (tmp_path / "docs" / "new.md").read_text().startswith("# suite\n\n<!-- suite: written by")
 
 
+def test_the_origin_that_the_harness_noted_is_in_the_report(bench, tmp_path):
+    """Two machines, one of them with a GPU; the scripts noted only the versions that they used."""
+    suite_dir = write_suite(tmp_path, {"a.py": 0.5}, {"CartPole-v1": (20.0, 500.0)}, 2)
+    machines = [{"cpu_count": 64, "processor": "Chip"}, {"cpu_count": 8, "processor": "Other", "gpu": "H200"}]
+    for path, machine in zip(sorted(suite_dir.glob("*/*/args.json")), machines, strict=True):
+        args = json.loads(path.read_text())
+        del args["commit"]
+        path.write_text(json.dumps(args | {"python": "3.11.7", "sha256": "5" * 64}))
+        noted = {"commit": "0123456789-dirty", "versions": {"python": "3.12.0", "numpy": "2.5"}, "platform": "Linux"}
+        (path.parent.parent / "origin.json").write_text(json.dumps(noted | machine))
+    assert bench("report", "suite", "--page", "page.md")[0] == 0
+    line = "commit 0123456+, Python 3.11.7, PyTorch 2.13, 64 cores of Chip and 8 cores of Other, 25 s of computing"
+    assert line in (tmp_path / "page.md").read_text()
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| commit | 0123456789-dirty |" in text and "| gpu | H200 |" in text and "| cpu_count | 64; 8 |" in text
+    assert "5" * 12 not in text, "the text of a script has its own table"
+    for record in read(tmp_path / "report").records:
+        assert record.args["commit"] == "0123456789-dirty" and record.args["sha256"] == "5" * 64
+
+
+def test_an_evaluation_at_the_end_may_have_more_episodes(bench, tmp_path):
+    for flags, shown in (
+        ({}, "20"),
+        ({"final_eval_episodes": 20}, "20"),
+        ({"final_eval_episodes": 50}, "20, the last 50"),
+    ):
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        write_suite(tmp_path, {"a.py": 0.9}, {"CartPole-v1": (20.0, 500.0)}, 1, suite={"arguments": flags})
+        bench("report", "suite")
+        assert (
+            f"| CartPole-v1 | 100,000 | {shown} | 5,000 | its own | 1 |" in (tmp_path / "report/report.md").read_text()
+        )
+
+
+def test_a_script_without_environment_steps_has_no_steps_a_second(bench, tmp_path):
+    """fqi.py learns from a fixed data set: its result.json has seconds, and no sps."""
+    suite_dir = write_suite(tmp_path, {"a.py": 0.9, "fqi.py": 0.8}, {"CartPole-v1": (20.0, 500.0)}, 2)
+
+    def report_without_sps(pattern: str) -> str:
+        for path in suite_dir.glob(f"{pattern}/*/result.json"):
+            result = json.loads(path.read_text())
+            result.pop("sps", None)
+            path.write_text(json.dumps(result))
+        assert bench("report", "suite")[0] == 0
+        return (tmp_path / "report" / "report.md").read_text()
+
+    table = report_without_sps("fqi__*").split("Environment steps a second")[1]
+    table, after = table.split("Wall time of a run")
+    assert "| a.py | 8,000 (8,000 to 8,000) |" in table and not re.search(r"nan|fqi.py \| \d", table)
+    assert "| fqi.py | 12 s (12 s to 12 s) |" in after
+    sps = {row["script"]: row["sps"] for row in rows(tmp_path / "report" / "finals.csv")}
+    assert sps == {"a.py": "8000.0", "fqi.py": ""}
+    assert ["sps" in record.result for record in read(tmp_path / "report").records] == [True, False, True, False]
+    assert "Environment steps a second" not in report_without_sps("*"), "nothing to show"
+
+
 def test_pairs_that_matter_come_first_and_the_others_are_folded(bench, tmp_path):
     """Of five contenders each against dqn.py, and Rainbow against each: 4 + 3 pairs; the other 3 are folded away."""
     write_suite(tmp_path, LADDER, ENV_IDS, 6)
@@ -475,12 +531,13 @@ def test_of_a_stored_run_everything_that_a_report_shows_is_kept(tmp_path):
     values = np.array([0.1, 16777217.0, 1 / 3], np.float32)
     records[0].curves = {"eval/episodic_return": (np.array([10, 20, 30]), values)}
     records[0].args = {"gamma": 0.9, "runs_dir": "somewhere/else", "seed": 1, "command": ["a.py"], "commit": "abc"}
+    records[0].args["sha256"] = "0123"
     records[0].problem, records[1].problem = "odd, but complete", "killed:\nout of memory"
     records[0].code = records[1].code = "SHA-256 0123"
     write_report(Results("study", records), tmp_path / "study")
     done, failed = read(tmp_path / "study").records
     assert (done.label, done.env_id, done.seed, done.state) == ("a.py", "CartPole-v1", 1, "done")
-    assert done.result == records[0].result and done.args == {"gamma": 0.9, "commit": "abc"}
+    assert done.result == records[0].result and done.args == {"gamma": 0.9, "commit": "abc", "sha256": "0123"}
     (steps, kept), *others = done.curves.values()
     assert steps.tolist() == [10, 20, 30] and kept.tobytes() == values.tobytes() and not others
     assert done.clock is None and done.problem == "odd, but complete" and done.code == "SHA-256 0123"

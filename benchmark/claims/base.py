@@ -18,7 +18,7 @@ from tqdm import tqdm
 from benchmark.launch.local import run_seeds
 from benchmark.pages import command_line, here, markdown, origin, write_block
 from benchmark.report.statistics import write_table
-from benchmark.run_folder import DATA, read_object, read_scalars
+from benchmark.run_folder import DATA, read_args, read_scalars
 
 Runs = dict[int, tuple[Path, dict]]  # of one setting: {seed: (run folder, result.json)}
 NOT_SHOWN = {"workers", "runs_dir", "output"}  # flags that change no number
@@ -54,13 +54,14 @@ def series(runs: list[dict], name: str) -> tuple[list[int], np.ndarray]:
 
 
 def training_seconds(scalars: dict[str, list[tuple]]) -> np.ndarray:
-    """Seconds of training at each evaluation, without the evaluations. Scripts log charts/SPS just before each."""
-    charts = {step: (step / sps, clock) for step, sps, clock in scalars["charts/SPS"]}
-    found, evaluating = [], 0.0
-    for step, _, clock in scalars["eval/episodic_return"]:
-        seconds, before = charts[step]
-        found.append(seconds - evaluating)
-        evaluating += clock - before
+    """Seconds of training at each evaluation, without evaluations. An evaluation starts at the charts/SPS before it."""
+    step, sps, clock = scalars["charts/SPS"][0]
+    start, found, evaluating, previous = clock - step / sps, [], 0.0, 0.0
+    for _, _, end in scalars["eval/episodic_return"]:
+        begin = max((clock for _, _, clock in scalars["charts/SPS"] if previous <= clock <= end), default=end)
+        found.append(begin - start - evaluating)
+        evaluating += end - begin
+        previous = end
     return np.array(found)
 
 
@@ -93,7 +94,7 @@ class Findings:
         self.output = args.output or DATA / script
         self.output.mkdir(parents=True, exist_ok=True)
         self.begun_by = here()  # now, because the files that it writes will count as changes to the commit
-        self.ran: list[tuple[int, dict, float]] = []  # seed, args.json and seconds of every run
+        self.ran: list[tuple[int, dict, float]] = []  # seed, arguments with origin, and seconds of every run
         self.text: list[str] = []
         self.pictures: list[str] = []
         self.csvs: list[str] = []
@@ -103,7 +104,7 @@ class Findings:
         runs = run_seeds(settings, self.seeds if seeds is None else seeds, self.args.runs_dir, self.args.workers)
         for own in runs.values():
             for seed, (folder, result) in own.items():
-                self.ran.append((seed, read_object(folder / "args.json"), result["seconds"]))
+                self.ran.append((seed, read_args(folder), result["seconds"]))
         return runs
 
     def say(self, line: str) -> None:

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from benchmark.run_folder import complete_folder, read_object, text_hash, write_attempts, wrong_results
+from benchmark.origin import own_origin
+from benchmark.run_folder import complete_folder, read_object, text_hash, write_attempts, write_json, wrong_results
 
 DONE, FAILED, CANNOT_WRITE, LOCKED, INTERRUPTED = 0, 1, 74, 75, 130
 GRACE = 10.0  # seconds that a script gets to end by itself after an interrupt
@@ -101,6 +102,7 @@ def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
     if not script.is_file() or text_hash(script) != job["sha256"]:
         return "the script was changed or removed after this suite was started"
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "origin.json", own_origin(script.parent))
     supervisor = os.getpid()
 
     def in_child() -> None:

@@ -106,13 +106,17 @@ def protocol(analysis: Analysis) -> Section:
     rows = []
     for env_id, group in analysis.groups.items():
         own = [record for records in group.values() for record in records]
-        values = [values_of(own, name) for name in ("total_timesteps", "eval_episodes", "eval_frequency")]
-        values.append(values_of(own, "max_episode_steps") or "its own")
-        rows.append([env_id, *values, seeds_text({record.seed for record in own})])
+        names = ("total_timesteps", "eval_episodes", "final_eval_episodes", "eval_frequency", "max_episode_steps")
+        steps, episodes, last, frequency, limit = (values_of(own, name) for name in names)
+        if last not in ("", episodes):  # older scripts have one flag for all evaluations
+            episodes = f"{episodes}, the last {last}" if episodes else last
+        rows.append(
+            [env_id, steps, episodes, frequency, limit or "its own", seeds_text({record.seed for record in own})]
+        )
     header = ["environment", "training steps", "episodes an evaluation", "steps between evaluations"]
     header += ["steps an episode at most", "seeds"]
     tables.append(Table(header, rows, "Protocol: greedy play from starts of its own, in an environment of its own"))
-    rows = [[name, values_of(done, name)] for name in ORIGIN if name != "command"]
+    rows = [[name, values_of(done, name)] for name in ORIGIN if name not in ("command", "sha256")]
     seconds = numbers(done, "seconds")
     rows.append(["time of all runs together", duration(sum(seconds)) if seconds else ""])
     if code := dict.fromkeys((record.label, record.code) for record in done if record.code and not record.varied):

@@ -15,6 +15,7 @@ from benchmark.run_folder import (
     complete_folder,
     finite,
     log_tail,
+    read_args,
     read_attempts,
     read_object,
     read_scalars,
@@ -25,9 +26,9 @@ from benchmark.suite import BadInput, labels, read_plan
 
 CURVES = (RETURN, "eval/q_predicted", "eval/q_realised")
 REFERENCES = Path(__file__).parent / "reference_scores.toml"
-# Entries of args.json that are no arguments of the algorithm.
-ORIGIN = ("command", "commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform", "processor")
-ORIGIN += ("cpu_count", "gpu")
+# Entries of args.json and origin.json that are no arguments of the algorithm.
+ORIGIN = ("command", "sha256", "commit", "python", "torch", "gymnasium", "numpy", "stable_baselines3", "platform")
+ORIGIN += ("processor", "cpu_count", "gpu")
 NOT_COMPARED = {*ORIGIN, "exp_name", "seed", "env_id", "runs_dir", "track", "wandb_project_name", "wandb_entity"}
 NOT_COMPARED |= {"wandb_mode", "evaluate", "capture_video", "save_model", "no_counterpart"}
 KEPT = ("best_return", "global_step", "updates", "seconds", "sps")  # of result.json, beside the final returns
@@ -43,7 +44,7 @@ class Record:
     state: str  # done, running, failed or missing; in a folder without a suite also unfinished
     folder: Path  # the script's own run folder if there is one
     varied: dict = field(default_factory=dict)  # the flags that a sweep changed
-    args: dict = field(default_factory=dict)  # args.json
+    args: dict = field(default_factory=dict)  # args.json, and the origin that the harness noted
     result: dict = field(default_factory=dict)  # result.json
     curves: dict = field(default_factory=dict)  # {name: (steps (n,), values (n,))}
     clock: np.ndarray | None = None  # seconds since the start at each evaluation, if the run was never resumed
@@ -81,7 +82,7 @@ class Results:
 def fill(record: Record, run_dir: Path) -> None:
     """Reads a complete run folder into the record."""
     record.folder = run_dir
-    record.args, record.result = (read_object(run_dir / name) or {} for name in ("args.json", "result.json"))
+    record.args, record.result = read_args(run_dir) or {}, read_object(run_dir / "result.json") or {}
     no_counterpart = record.args.get("no_counterpart")  # flags that a peer ignored
     for name in no_counterpart if isinstance(no_counterpart, list) else ():
         record.args[str(name)] = "not as asked"
@@ -133,7 +134,7 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
     found, within = [], set(suite_dirs)
     paths = [path for path in folder.rglob("args.json") if within.isdisjoint(path.parents)]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
-        args = read_object(path)
+        args = read_args(path.parent)
         if args is None or "env_id" not in args or not isinstance(args.get("seed"), int):
             continue
         command = args.get("command")
@@ -183,7 +184,7 @@ def read(source: Path) -> Results:
 
 
 def kept(args: dict) -> dict:
-    """The entries of args.json that a report keeps: arguments, versions and machine, without paths and W&B."""
+    """The entries of args.json that a report keeps: arguments and origin, without paths and W&B."""
     own = {*ORIGIN} - {"command"}
     return {name: value for name, value in args.items() if name not in NOT_COMPARED or name in own}
 
