@@ -43,7 +43,7 @@ BAD_FLAGS = {
     "--learning-rate nan": f"--learning-rate: {POSITIVE}",
     "--learning-rate -0.1": f"--learning-rate: {POSITIVE}",
     "--gamma 1.5": f"--gamma: {FRACTION}",
-    "--tau 0": "--tau 0 never moves the target network",
+    "--tau 0": "--tau: Input should be greater than 0",
     "--tau 1.5": f"--tau: {FRACTION}",
     "--buffer-size -1 --batch-size 1": f"--buffer-size: {POSITIVE}",
     "--batch-size 0": f"--batch-size: {POSITIVE}",
