@@ -1,4 +1,4 @@
-"""The parts of the Blind Cliffwalk experiment, on three states, where every number can be worked out by hand."""
+"""The Blind Cliffwalk experiment: rank-based priorities, and its parts on three states, with numbers by hand."""
 
 from collections import Counter
 from itertools import chain
@@ -17,6 +17,47 @@ def batch(*transitions) -> dqn.Batch:
     states, actions, rewards, next_states, terminated = zip(*transitions, strict=True)
     column = [torch.tensor([[float(state)] for state in own]) for own in (states, next_states)]
     return dqn.Batch(column[0], torch.tensor(actions), torch.tensor(rewards), column[1], torch.tensor(terminated))
+
+
+def rank_buffer_of(n, alpha):
+    """Transition k has observation k, and all transitions have the priority of new ones."""
+    buffer = claim.RankReplayBuffer(n, 1, alpha)
+    for k in range(n):
+        buffer.add(np.array([k]), 0, 0.0, np.array([k]), False)
+    return buffer
+
+
+def leaves(buffer):
+    return buffer.tree.get(np.arange(buffer.size))
+
+
+def test_ranks():
+    """Errors 5, 1, 9, 0, 3 have the ranks 2, 4, 1, 5, 3."""
+    buffer = rank_buffer_of(5, alpha=0.7)
+    assert leaves(buffer).tolist() == [1.0] * 5, "new ones rank first"
+    buffer.update_priorities(np.arange(5), np.array([5.0, -1.0, 9.0, 0.0, 3.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([2.0, 4, 1, 5, 3])) ** 0.7)
+    # Until the next sort, a new error finds its rank among these: as many as are as large or larger, at least 1.
+    buffer.update_priorities(np.array([3, 2]), np.array([4.0, 100.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([2.0, 4, 1, 2, 3])) ** 0.7)
+    buffer.add(np.array([9]), 0, 0.0, np.array([9]), False)  # over the first one
+    assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 4, 1, 2, 3])) ** 0.7)
+    # Three changes so far, and a fourth; one more makes five, and all are ranked anew: new, 1, 100, 4, 3.
+    buffer.update_priorities(np.array([4]), np.array([3.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 4, 1, 2, 3])) ** 0.7)
+    buffer.update_priorities(np.array([3]), np.array([4.0]))
+    assert leaves(buffer) == pytest.approx((1 / np.array([1.0, 5, 2, 3, 4])) ** 0.7)
+
+
+def test_equal_errors_still_have_different_ranks():
+    """Else a buffer full of zeros, as with rare rewards, would be drawn uniformly: after a sort 2, 3 and 4."""
+    buffer = rank_buffer_of(4, alpha=1.0)
+    buffer.error[:4] = [0.0, 7.0, 0.0, 0.0]
+    buffer.sort()
+    assert leaves(buffer)[1] == 1.0 and sorted(1 / leaves(buffer)) == pytest.approx([1, 2, 3, 4])
+    buffer.changes = -10  # and from then on the last of them
+    buffer.update_priorities(np.array([0, 2]), np.array([0.0, 0.0]))
+    assert 1 / leaves(buffer)[[0, 2]] == pytest.approx([4, 4])
 
 
 def test_memory_holds_all_sequences():
@@ -90,19 +131,23 @@ def test_oracle_takes_the_largest_gain_and_not_the_largest_td_error():
 
 @pytest.mark.parametrize("method", ["rank", "proportional"])
 def test_every_update_is_drawn_by_priority_and_its_error_given_back(method, spy, monkeypatch):
-    """From the script's own buffer, which holds the 14 transitions of three states."""
-    given = []
-    take_over = per_dqn.ReplayBuffer.update_priorities
+    """The buffer holds the 14 transitions of three states."""
+    module, name, options = {
+        "rank": (claim, "RankReplayBuffer", (0.7,)),
+        "proportional": (per_dqn, "ReplayBuffer", (0.6, 1e-6)),
+    }[method]
+    kind, given = getattr(module, name), []
+    take_over = kind.update_priorities
 
     def update_priorities(self, i, td_error):
         given.append((len(i), *td_error))
         take_over(self, i, td_error)
 
-    monkeypatch.setattr(per_dqn.ReplayBuffer, "update_priorities", update_priorities)
-    buffers, errors = spy("ReplayBuffer", per_dqn), spy("learn", claim)
+    monkeypatch.setattr(kind, "update_priorities", update_priorities)
+    buffers, errors = spy(name, module), spy("learn", claim)
     needed = claim.updates_to_learn(method, 3, 1, 10_000)
     ((arguments, buffer),) = buffers
-    assert arguments == (14, 1, method, claim.ALPHA[method], 1e-6) and buffer.size == 14
+    assert arguments == (14, 1, *options) and buffer.size == 14
     assert given == [(1, td_error) for _, td_error in errors] and len(given) == needed
 
 

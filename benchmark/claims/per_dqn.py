@@ -10,11 +10,12 @@ The memory never changes. We count the updates until the mean squared error of Q
 1e-3.
 
 As in the paper: γ = 1 - 1/n, step size 1/4, initial Q from N(0, 0.1) with 0.1 read as the standard deviation, one
-transition an update, and the oracle, which always takes the transition with the smallest error after the update. As in
-per_dqn.py: memory, draws and priorities by its own ReplayBuffer (dqn.py's for uniform replay), and its ε. The paper
-does not give α for this task; we take the values of its Atari runs, 0.6 for proportional and 0.7 for rank-based
-priorities. β has no effect: a weight is relative to the largest weight of its batch, and the batch is one transition. Q
-is a table. In the paper the greedy priorities use a table, and these two kinds use a linear Q.
+transition an update, and the oracle, which always takes the transition with the smallest error after the update.
+Uniform replay uses dqn.py's ReplayBuffer, and proportional priorities use per_dqn.py's with its ε. The paper's other
+kind of priorities is rank-based, p_i = 1 / rank of |δ_i|. per_dqn.py does not have it, so its buffer is in this file.
+The paper does not give α for this task; we take the values of its Atari runs, 0.6 for proportional and 0.7 for
+rank-based priorities. β has no effect: a weight is relative to the largest weight of its batch, and the batch is one
+transition. Q is a table. In the paper the greedy priorities use a table, and these two kinds use a linear Q.
 
 A transition keeps the error of its last draw, and the highest priority until its first draw, even if Q has learned the
 same from one of its thousands of copies. So both kinds of prioritized replay draw nearly the whole memory once before
@@ -52,6 +53,41 @@ CPU = torch.device("cpu")
 class Args(base.ArgsWithoutRuns):
     most_states: int = 13  # states of the longest chain, at least 4; the shortest has 2
     max_updates: int = 1_000_000  # most updates of a seed
+
+
+class RankReplayBuffer(per_dqn.ReplayBuffer):
+    """Rank-based priorities: p_i = 1 / rank of |δ_i|, where the largest |δ| has rank 1.
+
+    A rank is the place among the errors of the last sort. A buffer of n transitions is sorted after every n changes, so
+    the average cost of a change is logarithmic.
+    """
+
+    def __init__(self, capacity: int, obs_dim: int, alpha: float):
+        super().__init__(capacity, obs_dim, alpha, eps=0.0)
+        self.error = np.zeros(capacity)  # |δ_i|
+        self.sorted_error, self.changes = np.zeros(0), 0  # ascending, at the last sort; changes since then
+
+    def add(self, *transition) -> None:
+        """Copies one transition. It gets rank 1."""
+        self.error[self.position] = np.inf
+        self.changes += 1
+        super().add(*transition)
+
+    def update_priorities(self, i: np.ndarray, td_error: np.ndarray) -> None:
+        """Sets the priorities of the transitions i from their new δ, both (B,)."""
+        error = np.abs(td_error).astype(np.float64)
+        self.error[i] = error
+        self.changes += len(i)
+        if self.changes >= self.size:
+            self.sort()
+        rank = len(self.sorted_error) - np.searchsorted(self.sorted_error, error)  # the number of errors >= this one
+        self.tree.set(i, (1 / np.maximum(rank, 1)) ** self.alpha)
+
+    def sort(self) -> None:
+        """Gives all transitions their exact ranks: n for the smallest error, 1 for the largest."""
+        order = np.argsort(self.error[: self.size], kind="stable")  # the smallest first
+        self.tree.set(order, (1 / np.arange(self.size, 0, -1)) ** self.alpha)
+        self.sorted_error, self.changes = self.error[order], 0
 
 
 def cliffwalk(n: int) -> list[list[tuple]]:
@@ -122,9 +158,10 @@ def updates_to_learn(method: str, n: int, seed: int, max_updates: int) -> int | 
     transitions = [transition for k in rng.permutation(len(episodes)) for transition in episodes[k]]
     if method == "oracle":
         transitions = sorted(set(transitions))  # one of each kind is enough
-    if method in ALPHA:
-        eps = per_dqn.Args.prioritized_replay_eps
-        buffer = per_dqn.ReplayBuffer(len(transitions), 1, method, ALPHA[method], eps)
+    if method == "rank":
+        buffer = RankReplayBuffer(len(transitions), 1, ALPHA[method])
+    elif method == "proportional":
+        buffer = per_dqn.ReplayBuffer(len(transitions), 1, ALPHA[method], per_dqn.Args.prioritized_replay_eps)
     else:
         buffer = dqn.ReplayBuffer(len(transitions), 1)
     for transition in transitions:
