@@ -91,7 +91,8 @@ def test_learned_q_is_the_optimal_q(tmp_path, spy, env_id, bound, flags):
         "exploration_fraction": 0.5,
     }
     fixed = {"hidden_sizes": (64,), "loss": "mse", "gamma": GAMMA, "anneal_lr": True, "buffer_size": 100_000}
-    fixed |= {"learning_starts": 500, "tau": 1.0, "max_episode_steps": 100, "eval_frequency": 10**6, "eval_episodes": 1}
+    fixed |= {"learning_starts": 500, "tau": 1.0, "max_episode_steps": 100}
+    fixed |= {"eval_frequency": 10**6, "eval_episodes": 1, "final_eval_episodes": 1}
     args = dqn.Args(env_id=env_id, save_model=True, runs_dir=tmp_path, **fixed | defaults | flags)
     run_dir = train(args)
 
