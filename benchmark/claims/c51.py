@@ -45,6 +45,7 @@ FLAGS = {
     "hidden_sizes": (64,),
     "eval_frequency": 50_000,
     "eval_episodes": 100,
+    "final_eval_episodes": 100,
     "save_model": True,
 }
 GOAL = 0.05  # the distance below which a distribution counts as learned
