@@ -31,6 +31,7 @@ Changed from dqn.py: `QNetwork` has an output for each atom, `td_target` and `pr
 
 import ast
 import hashlib
+import io
 import json
 import math
 import random
@@ -57,6 +58,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass
@@ -65,12 +67,12 @@ class Args:
     seed: Annotated[int, Field(ge=0, le=2**31)] = 1  # seed of weights, exploration, replay and environment
     cuda: bool = False  # learn on the GPU (a network as small as the default one is faster on the CPU)
     compile: bool = False  # compile loss and gradient with torch.compile: a slow start, then faster updates
-    track: bool = False  # log to Weights & Biases too (without a network: WANDB_MODE=offline, later `wandb sync`)
+    track: bool = False  # log to Weights & Biases too (without internet: WANDB_MODE=offline, later `wandb sync`)
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
     capture_video: bool = False  # record the first 1,000 frames of every evaluation in videos/
     save_model: bool = False  # keep the last weights (model.pt) and those of the best evaluation (best_model.pt)
-    evaluate: Path | None = None  # do not train: play with the weights of this run folder, or of this file in one
+    evaluate: Path | None = None  # do not train: play with the weights in this run folder, or in this file
     runs_dir: Path = Path("runs")  # folder for the run folders
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
@@ -83,7 +85,7 @@ class Args:
     hidden_sizes: tuple[PositiveInt, ...] = (64, 64)  # units of each hidden layer
     buffer_size: PositiveInt = 100_000  # transitions that the replay buffer keeps
     gamma: Fraction = 0.99  # discount factor γ
-    tau: Fraction = 0.015  # τ, how far a target update moves the target network towards the Q-network (1: a copy)
+    tau: PositiveFraction = 0.015  # τ, how far an update moves the target network towards the Q-network (1: a copy)
     target_network_frequency: PositiveInt = 4  # environment steps between target updates
     batch_size: PositiveInt = 512  # transitions in an update
     start_e: Fraction = 1.0  # ε, the probability of a random action, at the start
@@ -100,7 +102,7 @@ class Args:
     v_max: Annotated[float, Field(ge=-1e9, le=1e9)] = 100.0  # highest discounted return (at most r_max / (1 - γ))
 
     def __post_init__(self):
-        check(self)
+        check(self)  # by the types above
         if not (torch.linspace(self.v_min, self.v_max, self.n_atoms).diff() > 0).all():
             raise ValueError(f"--v-min must be below --v-max, which {self.v_min:g} and {self.v_max:g} are not")
 
@@ -201,7 +203,7 @@ def project(values: torch.Tensor, p: torch.Tensor, atoms: torch.Tensor) -> torch
 
 
 def compute_loss(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args):
-    """The mean loss over the batch, a scalar; Q(s, a) of the actions taken, (B,); the clipped share, a scalar."""
+    """The mean loss over the batch, a scalar; for the log, Q(s, a) of the actions taken, (B,), and the clipped share."""
     atoms = q_network.atoms  # (n_atoms,)
     with torch.no_grad():  # the target is a constant: no gradient flows through it
         next_logits = target_network(batch.next_obs)  # (B, num_actions, n_atoms)
@@ -224,15 +226,15 @@ def update_target(target_network: QNetwork, q_network: QNetwork, tau: float) -> 
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent. Returns its run folder. Raises Stop."""
-    random.seed(args.seed)  # some environments use the generators of Python and NumPy
+    """Trains and evaluates one agent. Returns its run folder. Raises Stop, to end the program with a sentence."""
+    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
     np.random.seed(args.seed)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)  # draws actions and batches
     device = torch.device("cuda" if args.cuda else "cpu")
     env = make_env(args)
     run_dir = make_run_dir(args)
-    # If the only evaluation is the last one, the same environment serves: of some simulators there can be only one.
+    # Some simulators allow only one instance: with --eval-frequency beyond the run, the training environment evaluates.
     one_env = args.eval_frequency > args.total_timesteps and not args.capture_video
     eval_env = env if one_env else make_env(args, run_dir / "videos")
     obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
@@ -240,16 +242,16 @@ def train(args: Args) -> Path:
     q_network = QNetwork(obs_dim, num_actions, args).to(device)
     target_network = QNetwork(obs_dim, num_actions, args).to(device)
     target_network.load_state_dict(q_network.state_dict())
-    optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)
-    loss_function = compiled(compute_loss, args) if args.compile else compute_loss
+    optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)  # fused: faster
+    loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # used in the same way
     buffer = ReplayBuffer(args.buffer_size, obs_dim)
     exploration_steps = args.exploration_fraction * args.total_timesteps
 
-    with Run(args, run_dir, q_network) as run, env, eval_env:
+    with Run(args, run_dir, q_network) as run, env, eval_env:  # closes all three, however the run ends
         obs, _ = env.reset(seed=args.seed)
         episodic_return, episodic_length = 0.0, 0
         best_return, updates, start_time = -math.inf, 0, time.time()
-        progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
+        progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)  # None: only on a terminal
         for global_step in progress:
             # Act: at random with probability ε, else greedily.
             epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, global_step - 1)
@@ -294,9 +296,9 @@ def train(args: Args) -> Path:
                 run.log({"charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
             last = global_step == args.total_timesteps
             if global_step % args.eval_frequency == 0 or last:
-                run.save("model.pt")
+                run.save("model.pt")  # if --save-model
                 if args.capture_video:
-                    eval_env.start_recording(f"step-{global_step}")
+                    eval_env.start_recording(f"step-{global_step}")  # by RecordVideo, in make_env
                 episodes = args.final_eval_episodes if last else args.eval_episodes
                 metrics, returns = evaluate(eval_env, q_network.q_values, args, episodes)
                 run.log(metrics, global_step)
