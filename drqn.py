@@ -30,6 +30,7 @@ default, and so has the learning rate. There is no --compile: PyTorch 2.13 canno
 
 import ast
 import hashlib
+import io
 import json
 import math
 import random
@@ -41,6 +42,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_type_hints
 
@@ -55,6 +57,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass
@@ -63,12 +66,12 @@ class Args:
     seed: Annotated[int, Field(ge=0, le=2**31)] = 1  # seed of weights, exploration, replay and environment
     cuda: bool = False  # learn on the GPU (a network as small as the default one is faster on the CPU)
     compile: bool = False  # refused: PyTorch cannot compile an LSTM
-    track: bool = False  # log to Weights & Biases too (without a network: WANDB_MODE=offline, later `wandb sync`)
+    track: bool = False  # log to Weights & Biases too (without internet: WANDB_MODE=offline, later `wandb sync`)
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
     capture_video: bool = False  # record the first 1,000 frames of every evaluation in videos/
     save_model: bool = False  # keep the last weights (model.pt) and those of the best evaluation (best_model.pt)
-    evaluate: Path | None = None  # do not train: play with the weights of this run folder, or of this file in one
+    evaluate: Path | None = None  # do not train: play with the weights in this run folder, or in this file
     runs_dir: Path = Path("runs")  # folder for the run folders
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
@@ -81,7 +84,7 @@ class Args:
     hidden_sizes: tuple[PositiveInt, ...] = (64, 64)  # units of each hidden layer; the last one is the LSTM
     buffer_size: PositiveInt = 100_000  # transitions that the replay buffer keeps
     gamma: Fraction = 0.99  # discount factor γ
-    tau: Fraction = 0.015  # τ, how far a target update moves the target network towards the Q-network (1: a copy)
+    tau: PositiveFraction = 0.015  # τ, how far an update moves the target network towards the Q-network (1: a copy)
     target_network_frequency: PositiveInt = 4  # environment steps between target updates
     sequence_length: PositiveInt = 20  # T, steps of a sequence: how far back the network can learn to remember
     burn_in: NonNegativeInt = 0  # steps that the LSTM reads before these T; the loss leaves them out
@@ -98,7 +101,7 @@ class Args:
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
 
     def __post_init__(self):
-        check(self)
+        check(self)  # by the types above
         if self.compile:
             raise ValueError("--compile is not possible here: PyTorch cannot compile an LSTM")
         if not self.hidden_sizes:
@@ -140,7 +143,7 @@ class Batch(NamedTuple):
     obs: torch.Tensor  # (B, T + 1, obs_dim) float32: before each step, and after the last step
     action: torch.Tensor  # (B, T) int64
     reward: torch.Tensor  # (B, T) float32
-    terminated: torch.Tensor  # (B, T) bool; False where a time limit cut the episode off: there the return goes on
+    terminated: torch.Tensor  # (B, T) bool; False if only a time limit ended the episode: then y includes Q of next_obs
     learned: torch.Tensor  # (B, T) bool
 
 
@@ -161,7 +164,7 @@ class ReplayBuffer:
         self.sequence_length, self.burn_in = sequence_length, burn_in
 
     def add(self, obs, action, reward, next_obs, terminated, age) -> None:
-        """Copies one transition. At the end of an episode next_obs is its last observation, not that after a reset."""
+        """Copies one transition. next_obs is what env.step returned, also at the end of an episode."""
         i = self.position
         self.obs[i], self.action[i], self.reward[i] = obs, action, reward
         self.next_obs[i], self.terminated[i], self.age[i] = next_obs, terminated, age
@@ -188,7 +191,7 @@ class ReplayBuffer:
 
 def linear_schedule(start: float, end: float, duration: float, t: int) -> float:
     """The value after t steps: from `start` to `end` in `duration` steps, then constant."""
-    return start + (end - start) * min(t / duration, 1.0) if duration > 0 else end
+    return end if t >= duration else start + (end - start) * (t / duration)
 
 
 def td_target(next_q: torch.Tensor, reward: torch.Tensor, terminated: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -197,7 +200,7 @@ def td_target(next_q: torch.Tensor, reward: torch.Tensor, terminated: torch.Tens
 
 
 def compute_loss(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args):
-    """The mean loss over the N steps where `learned` is True, a scalar, and Q(h, a) of the actions taken, (N,)."""
+    """The mean loss over the N learned steps, a scalar, and, for the log, Q(h, a) of the actions taken, (N,)."""
     learned = batch.learned  # (B, T)
     with torch.no_grad():  # the target is a constant: no gradient flows through it
         next_q, _ = target_network(batch.obs)  # (B, T + 1, num_actions)
@@ -205,7 +208,7 @@ def compute_loss(q_network: QNetwork, target_network: QNetwork, batch: Batch, ar
         y = td_target(next_q, batch.reward[learned], batch.terminated[learned], args.gamma)  # (N,)
     q, _ = q_network(batch.obs[:, :-1])  # (B, T, num_actions)
     q_taken = q[learned].gather(1, batch.action[learned].unsqueeze(1)).squeeze(1)  # Q(h, a) of the action taken: (N,)
-    assert q_taken.shape == y.shape  # (N,) minus (N, 1) would silently be (N, N)
+    assert q_taken.shape == y.shape  # a (N,) and a (N, 1) would silently broadcast to (N, N)
     loss = F.mse_loss(q_taken, y) if args.loss == "mse" else F.huber_loss(q_taken, y)
     return loss, q_taken.detach()
 
@@ -218,15 +221,15 @@ def update_target(target_network: QNetwork, q_network: QNetwork, tau: float) -> 
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent. Returns its run folder. Raises Stop."""
-    random.seed(args.seed)  # some environments use the generators of Python and NumPy
+    """Trains and evaluates one agent. Returns its run folder. Raises Stop, to end the program with a sentence."""
+    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
     np.random.seed(args.seed)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)  # draws actions and batches
     device = torch.device("cuda" if args.cuda else "cpu")
     env = make_env(args)
     run_dir = make_run_dir(args)
-    # If the only evaluation is the last one, the same environment serves: of some simulators there can be only one.
+    # Some simulators allow only one instance: with --eval-frequency beyond the run, the training environment evaluates.
     one_env = args.eval_frequency > args.total_timesteps and not args.capture_video
     eval_env = env if one_env else make_env(args, run_dir / "videos")
     obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
@@ -234,16 +237,16 @@ def train(args: Args) -> Path:
     q_network = QNetwork(obs_dim, num_actions, args).to(device)
     target_network = QNetwork(obs_dim, num_actions, args).to(device)
     target_network.load_state_dict(q_network.state_dict())
-    optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)  # fused: faster
     buffer = ReplayBuffer(args.buffer_size, obs_dim, args.sequence_length, args.burn_in)
     exploration_steps = args.exploration_fraction * args.total_timesteps
 
-    with Run(args, run_dir, q_network) as run, env, eval_env:
+    with Run(args, run_dir, q_network) as run, env, eval_env:  # closes all three, however the run ends
         obs, _ = env.reset(seed=args.seed)
         state = None  # h = 0
         episodic_return, episodic_length = 0.0, 0
         best_return, updates, start_time = -math.inf, 0, time.time()
-        progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
+        progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)  # None: only on a terminal
         for global_step in progress:
             # Act: at random with probability ε, else greedily.
             epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, global_step - 1)
@@ -289,9 +292,9 @@ def train(args: Args) -> Path:
                 run.log({"charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
             last = global_step == args.total_timesteps
             if global_step % args.eval_frequency == 0 or last:
-                run.save("model.pt")
+                run.save("model.pt")  # if --save-model
                 if args.capture_video:
-                    eval_env.start_recording(f"step-{global_step}")
+                    eval_env.start_recording(f"step-{global_step}")  # by RecordVideo, in make_env
                 episodes = args.final_eval_episodes if last else args.eval_episodes
                 metrics, returns = evaluate(eval_env, q_network.q_values, args, episodes)
                 run.log(metrics, global_step)
@@ -308,12 +311,13 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
     """Plays greedily. Returns metrics, and the undiscounted return of each episode.
 
     eval/q_predicted is the mean of max_a Q(s, a) over the visited states, eval/q_realised the mean of the discounted
-    return that followed them: predicted above realised is overestimation. Where a time limit cut an episode off, Q
-    stands in for the missing rest of the return, and only the first half of the states counts, far from that estimate.
+    return that followed them: predicted above realised is overestimation. If a time limit ended the episode, the later
+    rewards are unknown, and max_a Q of the last state replaces them. Then only the first half of the states is counted,
+    where γ makes this estimate small.
     """
     returns, predicted, realised = [], [], []
     for episode in range(episodes):
-        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # in each evaluation of a run the same starts
+        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # same starts in every evaluation
         state = None
         max_q, rewards, terminated, truncated = [], [], False, False
         while not (terminated or truncated):
@@ -321,13 +325,13 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
             max_q.append(q.max())
             obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
             rewards.append(reward)
-        followed = np.zeros(len(rewards) + 1)  # followed[t]: the discounted return from step t on
-        followed[-1] = 0.0 if terminated else q_values(obs, state)[0].max()
+        return_from = np.zeros(len(rewards) + 1)  # return_from[t]: the discounted return from step t to the end
+        return_from[-1] = 0.0 if terminated else q_values(obs, state)[0].max()
         for t in reversed(range(len(rewards))):
-            followed[t] = rewards[t] + args.gamma * followed[t + 1]
+            return_from[t] = rewards[t] + args.gamma * return_from[t + 1]
         counted = len(rewards) if terminated else (len(rewards) + 1) // 2
         predicted.extend(max_q[:counted])
-        realised.extend(followed[:counted])
+        realised.extend(return_from[:counted])
         returns.append(sum(rewards))
     metrics = {
         "eval/episodic_return": float(np.mean(returns)),
@@ -338,18 +342,18 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
     return metrics, returns
 
 
-# The algorithm ends here. The rest is environments, files and the command line, the same in every script.
+# The algorithm ends here. The rest is environments, files and the command line, the same in every script here.
 
 
 class Stop(Exception):
-    """Ends the program with a sentence and an exit code: 2 for bad input, 1 for a run that failed."""
+    """Stop(sentence, code) ends the program; code 2: bad input, 1: the run failed."""
 
 
 def check(args: Args) -> None:
     """Raises ValueError, one sentence, for a flag out of its range or flags that contradict each other."""
-    hints = get_type_hints(Args, include_extras=True)
+    flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **{name: (hint, ...) for name, hint in hints.items()})(**vars(args)))
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
@@ -359,6 +363,10 @@ def check(args: Args) -> None:
         (args.learning_starts >= last_update, "--learning-starts and --train-frequency leave no step for an update"),
         (args.cuda and not torch.cuda.is_available(), "--cuda needs a GPU and a PyTorch built for it"),
         (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
+        (max(args.hidden_sizes, default=1) > 10_000, "--hidden-sizes are 10,000 at most"),
+        (args.buffer_size > 10**12, "--buffer-size is 1,000,000,000,000 at most"),
+        (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
+        (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
     ):
         if wrong:
             raise ValueError(sentence)
@@ -374,12 +382,14 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
         options |= {"render_mode": "rgb_array"} if args.capture_video else {}
         env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
-        if args.capture_video and (env.reset(), np.shape(env.render())[2:])[1] != (3,):
-            raise gym.error.Error("its render() returns no picture (height, width, 3)")
+        if args.capture_video:
+            env.reset()
+            if not env.render_mode or np.shape(env.render())[2:] != (3,):
+                raise gym.error.Error("its render() returns no picture (height, width, 3)")
         env = vector_observations(numbered_actions(env, args.action_bins))
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
-            raise  # a fault inside the environment keeps its traceback
+            raise  # no wrong argument but a fault inside the environment, which keeps its traceback
         raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
     if env.spec.max_episode_steps is None:
         env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
@@ -412,7 +422,7 @@ def vector_observations(env: gym.Env) -> gym.Env:
         vector = np.divide(gym.spaces.flatten(env.observation_space, obs), scale, dtype=np.float32)
         if scale.max() > 1 and len(brightest) < 1_000:
             brightest.append(vector[scale > 1].max())
-            if len(brightest) == 1_000 and max(brightest) < 0.1:
+            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably codes of things, as MiniGrid sends
                 gym.logger.warn(f"{env.spec.id} declares pixels up to 255 and sends numbers below 26")
         return vector
 
@@ -423,7 +433,8 @@ def vector_observations(env: gym.Env) -> gym.Env:
 def pixel_scale(space: gym.Space) -> np.ndarray:
     """The divisor of each number of a flattened observation, (obs_dim,): 255 for pixels, else 1."""
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        return np.concatenate([pixel_scale(part) for part in getattr(space, "values", space.__iter__)()])
+        parts = space.values() if isinstance(space, gym.spaces.Dict) else space
+        return np.concatenate([pixel_scale(part) for part in parts])
     if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
         raise gym.error.Error(f"its observations hold a {space}, no vector of fixed length: wrap it to leave that out")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
@@ -431,15 +442,18 @@ def pixel_scale(space: gym.Space) -> np.ndarray:
 
 
 def make_run_dir(args: Args) -> Path:
-    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json."""
+    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json. Raises Stop."""
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
     unix_time = int(time.time())
     while (run_dir := args.runs_dir / f"{name}{unix_time}").exists():
         unix_time += 1
-    run_dir.mkdir(parents=True)
-    text = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
+    try:
+        run_dir.mkdir(parents=True)
+    except OSError as error:
+        raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
+    sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
     versions = {package.__name__: str(package.__version__) for package in (torch, gym, np)}
-    content = {**asdict(args), "command": sys.argv, "sha256": text, "python": sys.version.split()[0], **versions}
+    content = {**asdict(args), "command": sys.argv, "sha256": sha256, "python": sys.version.split()[0], **versions}
     (run_dir / "args.json").write_text(json.dumps(content, indent=2, default=str))
     return run_dir
 
@@ -465,6 +479,7 @@ class Run:
         return self
 
     def log(self, metrics: dict[str, float], global_step: int) -> None:
+        """Writes scalars. Raises Stop if one is not finite."""
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, global_step)
         if self.wandb:
@@ -475,10 +490,11 @@ class Run:
                 raise Stop(f"{name} is {value} at step {global_step:,}: {reason}", 1)
 
     def save(self, name: str) -> None:
-        """With --save-model writes the weights, if all are finite, and replaces older ones only when it is done."""
+        """With --save-model writes finite weights to NAME.part and renames it, so that no file is half written."""
         if self.args.save_model and all(parameter.isfinite().all() for parameter in self.network.parameters()):
-            with (self.run_dir / f"{name}.part").open("wb") as file:
-                torch.save(self.network.state_dict(), file)
+            file = io.BytesIO()  # torch.save to a file would hide the error of a full disk
+            torch.save(self.network.state_dict(), file)
+            (self.run_dir / f"{name}.part").write_bytes(file.getvalue())
             (self.run_dir / f"{name}.part").replace(self.run_dir / name)
 
     def finish(self, result: dict, global_step: int, seconds: float) -> None:
@@ -506,7 +522,7 @@ def summary(metrics: dict, returns: list[float]) -> str:
 
 
 def play(args: Args) -> None:
-    """Plays with stored weights, with the flags that they were trained with unless given anew. Raises Stop."""
+    """Plays with stored weights. Flags from env_id on come from args.json, unless given. Raises Stop."""
     path = args.evaluate / "model.pt" if args.evaluate.is_dir() else args.evaluate
     stored, names = path.with_name("args.json"), [field.name for field in fields(Args)]
     try:
@@ -514,12 +530,12 @@ def play(args: Args) -> None:
         trained = replace(args, **{name: content[name] for name in names[names.index("env_id") :] if name in content})
     except ValueError as error:
         raise Stop(f"{stored} is not what a run writes: {error}", 2) from error
-    args = tyro.cli(Args, default=trained)
+    args = tyro.cli(Args, default=trained)  # reads the command line again, over the stored flags
     env = make_env(args, path.parent / "videos")
     q_network = QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
     try:
         if args.env_id != trained.env_id:
-            raise ValueError(f"they were trained on {trained.env_id}")
+            raise ValueError(f"the weights were trained on {trained.env_id}")
         q_network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     except Exception as error:  # the file may hold anything
         raise Stop(f"{path} does not hold weights for {args.env_id}: {' '.join(str(error).split()):.300}", 2) from error
@@ -531,18 +547,18 @@ def play(args: Args) -> None:
 
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # TensorBoard's thread prints a traceback when it cannot write; Run.log raises the same error.
-    threading.excepthook = lambda it: issubclass(it.exc_type, OSError) or threading.__excepthook__(it)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    # No traceback of an OSError in TensorBoard's thread: its next add_scalar raises it here.
+    threading.excepthook = lambda hook: issubclass(hook.exc_type, OSError) or threading.__excepthook__(hook)
     torch.set_num_threads(1)  # with matrices this small a second thread gains nothing
-    torch.set_flush_denormal(True)  # a CPU is slow with the tiny numbers that Adam keeps of idle units
+    torch.set_flush_denormal(True)  # a CPU is slow with tiny numbers, which Adam's averages reach where gradients are 0
     args = tyro.cli(Args, description=__doc__)
     try:
         play(args) if args.evaluate else train(args)
     except (Stop, OSError, MemoryError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
-            raise  # a fault inside the environment keeps its traceback
+            raise  # all calls of an environment go through gymnasium: its faults keep their traceback
         sentence, code = error.args if isinstance(error, Stop) else (error, 1)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(code)
