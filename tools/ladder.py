@@ -44,13 +44,13 @@ LADDER = (
     Rung(
         "tabular_q.py",
         "Q-learning in a table, against exact Q*",
-        differs=("imports", "Args", "check", "make_env", "td_target", "train", "make_run_dir", "play", "main"),
+        differs=("imports", "Args", "check", "make_env", "td_target", "train", "Run", "play", "main"),
         reaches="optimal on FrozenLake, CliffWalking and Taxi, all of 20 seeds",
     ),
     Rung(
         "fqi.py",
         "Q-learning as a sequence of regressions on a fixed data set",
-        differs=("imports", "Args", "check", "td_target", "evaluate", "train", "make_run_dir", "write_result", "main"),
+        differs=("imports", "Args", "check", "td_target", "evaluate", "train", "make_run_dir", "Run", "main"),
         reaches="CartPole 500, 10 of 10 seeds, from random play alone",
     ),
     Rung(
@@ -62,7 +62,7 @@ LADDER = (
         "double_dqn.py",
         "one network chooses the action, the other one values it",
         parent="dqn.py",
-        differs=("td_target", "backpropagate"),
+        differs=("td_target", "compute_loss"),
         most_lines=15,
         reaches="Pendulum: DQN predicts 37.9 too much, Double 6.7 too little",
     ),
@@ -70,7 +70,7 @@ LADDER = (
         "dueling_dqn.py",
         "the network says separately how good the state is and how much better each action",
         parent="dqn.py",
-        differs=("QNetwork",),
+        differs=("Args", "QNetwork"),
         most_lines=30,
         reaches="a corridor: 1.22 times the error of one stream with 5 actions, 0.97 with 20",
     ),
@@ -78,7 +78,7 @@ LADDER = (
         "per_dqn.py",
         "learn more often from what surprised more",
         parent="dqn.py",
-        differs=("Args", "Batch", "SumTree", "ReplayBuffer", "backpropagate", "train"),
+        differs=("Args", "Batch", "SumTree", "ReplayBuffer", "compute_loss", "train"),
         most_lines=110,
         reaches="10.8 times fewer updates in the Blind Cliffwalk",
     ),
@@ -87,7 +87,7 @@ LADDER = (
         "n rewards in a target before Q takes over",
         parent="dqn.py",
         reaches="CartPole: 472.6 on the way, 119.7 more than with n = 1",
-        differs=("Args", "Batch", "look_ahead", "ReplayBuffer", "td_target", "backpropagate", "train"),
+        differs=("Args", "Batch", "look_ahead", "ReplayBuffer", "td_target", "compute_loss", "train"),
         most_lines=45,
     ),
     Rung(
@@ -95,15 +95,15 @@ LADDER = (
         "the network explores by noise on its own weights, and learns how much of it",
         parent="dqn.py",
         reaches="DeepSea of size 8: 49 of 60 seeds, with ε = 0.1 it is 24",
-        differs=("Args", "NoisyLinear", "draw_noise", "QNetwork", "backpropagate", "train"),
-        most_lines=90,
+        differs=("Args", "NoisyLinear", "QNetwork", "train"),
+        most_lines=55,
     ),
     Rung(
         "c51.py",
         "learn the distribution of the return, not its mean alone",
         parent="dqn.py",
         reaches="FrozenLake: 0.011 from the exact distribution, a mean alone 0.237",
-        differs=("Args", "QNetwork", "td_target", "project", "clipped_mass", "td_loss", "backpropagate", "train"),
+        differs=("imports", "Args", "QNetwork", "td_target", "project", "compute_loss", "train"),
         drops=("loss",),
         most_lines=80,
     ),
@@ -112,15 +112,12 @@ LADDER = (
         "six ideas in one: Double, Dueling, prioritized replay, n-step, noise, distributions",
         parent="dqn.py",
         reaches="MinAtar Space Invaders: 1.65 times the return of DQN",
-        differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "td_target", "backpropagate", "train"),
+        differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "td_target", "compute_loss", "train"),
         takes={
             "NoisyLinear": "noisy_dqn.py",
-            "draw_noise": "noisy_dqn.py",
             "SumTree": "per_dqn.py",
             "look_ahead": "n_step_dqn.py",
             "project": "c51.py",
-            "clipped_mass": "c51.py",
-            "td_loss": "c51.py",
         },
         drops=("loss",),
         most_lines=250,
@@ -130,7 +127,7 @@ LADDER = (
         "a memory: an LSTM reads the observations of an episode one after the other",
         parent="dqn.py",
         reaches="a sign seen 8 steps before: all of 20 seeds, a stack of 4 guesses",
-        differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "backpropagate", "train", "evaluate"),
+        differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "compute_loss", "train", "evaluate"),
         drops=("compiled",),
         most_lines=130,
     ),
@@ -139,10 +136,10 @@ LADDER = (
         "continuous actions: a search for the maximum of Q(s, ·)",
         parent="dqn.py",
         differs=(
-            *("Args", "QNetwork", "cem", "cem_numpy", "Batch", "ReplayBuffer", "td_target", "backpropagate"),
-            *("train", "evaluate", "check", "PlainEnv", "make_env", "play"),
+            *("Args", "QNetwork", "cem", "Batch", "ReplayBuffer", "td_target", "compute_loss"),
+            *("train", "evaluate", "make_env", "scaled_actions", "play"),
         ),
-        drops=("action_bins", "every_action"),
+        drops=("action_bins", "numbered_actions"),
         most_lines=170,
         reaches="two joints, a sparse reward: reaches 0.845 of its goals, DQN on a grid of 5 x 5 turns 0.712",
     ),
@@ -151,9 +148,9 @@ LADDER = (
         "many environments in place of a replay buffer, layer normalisation in place of a target network",
         parent="dqn.py",
         reaches="CartPole 475 or more, 9 of 10 seeds, in 11 s",
-        differs=("imports", "Args", "QNetwork", "Batch", "lambda_returns", "backpropagate", "train", "check"),
+        differs=("imports", "Args", "QNetwork", "Batch", "lambda_returns", "compute_loss", "train", "check"),
         drops=(
-            *("ReplayBuffer", "td_target", "td_loss", "update_target", "check_memory", "buffer_size", "tau", "loss"),
+            *("ReplayBuffer", "td_target", "update_target", "buffer_size", "tau", "loss"),
             *("target_network_frequency", "batch_size", "train_frequency", "learning_starts"),
         ),
         most_lines=215,
@@ -162,10 +159,7 @@ LADDER = (
         "dqn_atari.py",
         "pixels, frame skipping, a convolutional network, the GPU",
         reaches="Pong on a CPU, one seed: 20.8 at best, 8.5 at the end",
-        differs=(
-            *"imports Args QNetwork Batch ReplayBuffer train evaluate check make_env compiled torch_threads".split(),
-            *"open_log save_weights write_result as_trained play main".split(),
-        ),
+        differs=(*"imports Args QNetwork Batch ReplayBuffer train evaluate check make_env summary play main".split(),),
     ),
 )
 HERE = tuple(rung for rung in LADDER if (ROOT / rung.script).exists())
@@ -254,10 +248,10 @@ def table() -> str:
     return "\n".join(rows)
 
 
-def outdated() -> dict[Path, tuple[str, str]]:
-    """The files whose shared text is out of date: {file: (new text, a sentence on the difference)}."""
+def outdated(scripts: tuple[str, ...] = ()) -> dict[Path, tuple[str, str]]:
+    """The files, of these scripts or of all, whose shared text is out of date: {file: (new text, a sentence)}."""
     files = {}
-    for rung in HERE:
+    for rung in [rung for rung in HERE if not scripts or rung.script in scripts]:
         source = rung.parent or "dqn.py"
         taken = {name: definitions(read(other))[name] for name, other in rung.takes.items()}
         old, new = read(rung.script), rebuilt(rung, read(source), read(rung.script), taken)
@@ -268,7 +262,7 @@ def outdated() -> dict[Path, tuple[str, str]]:
             said = f"{', '.join(changed) or 'blank lines'} as in {', '.join(sorted(sources))}"
             files[ROOT / rung.script] = new, f"{said}; its own are still {', '.join(rung.differs)}"
     new = with_block(read("README.md"), "ladder", "python -m tools.ladder", table())
-    if new != read("README.md"):
+    if new != read("README.md") and not scripts:
         files[ROOT / "README.md"] = new, "the ladder's table"
     return files
 
@@ -281,7 +275,7 @@ def main(scripts: tyro.conf.Positional[tuple[str, ...]] = (), check: bool = Fals
     """
     found = False
     # Again after writing, because the README's table counts lines of the scripts.
-    while files := {path: new for path, new in outdated().items() if not scripts or path.name in scripts}:
+    while files := outdated(scripts):
         found = True
         for path, (text, said) in files.items():
             print(f"{path.name}: {said}")
