@@ -5,7 +5,7 @@
     num_seeds = 10                              # first_seed = 1, time_limit = 60 (minutes a run)
 
     [arguments]                                 # flags of every run, named as in the scripts' Args
-    eval_episodes = 20
+    final_eval_episodes = 50
 
     [environments."LunarLander-v3"]             # an environment, and the flags of all runs on it
     learning_rate = 5e-4

@@ -20,9 +20,9 @@ from benchmark.claims.base import series
 from benchmark.launch import local
 from benchmark.peers import sb3_dqn, sb3_qrdqn
 from benchmark.report.statistics import mean_and_interval, write_table
-from benchmark.run_folder import ROOT, read_scalars
+from benchmark.run_folder import ROOT, read_scalars, text_hash
 from benchmark.speed import __main__ as speed
-from benchmark.speed import atari_parts, replay, timing
+from benchmark.speed import atari_parts, peers, replay, rungs, timing
 from benchmark.speed.timing import run_script
 
 
@@ -164,10 +164,44 @@ def test_bars_of_times_are_a_picture_of_the_page(tmp_path, monkeypatch):
     assert "theirs" in (page.parent / "data" / "speed" / "peers.svg").read_text()
 
 
+def test_flags_that_the_build_before_lacks_are_left_out(tmp_path, monkeypatch):
+    """Only for a script outside this repository: a flag that ours lacks is an error."""
+    given = []
+
+    def run_script(script, runs_dir, **flags):
+        given.append(flags)
+        return runs_dir
+
+    monkeypatch.setattr(timing, "run_script", run_script)
+    monkeypatch.setattr(timing, "read_scalars", lambda _: {"charts/SPS": [(100, 1.0, 0.5), (200, 1.0, 0.7)]})
+    (tmp_path / "dqn.py").write_text("class Args:\n    eval_episodes: Count = 20\n")
+    flags = {"eval_episodes": 1, "final_eval_episodes": 1}
+    assert timing.step_of_script(tmp_path / "dqn.py", 0, **flags) == pytest.approx(0.2 / 100 * 1e6)
+    timing.step_of_script("dqn.py", 0, **flags)
+    assert given == [{"eval_episodes": 1}, flags]
+
+
+def test_updates_are_compared_with_those_of_the_build_before(tmp_path, monkeypatch, capsys):
+    """A step takes 100 µs and an update 300, before 250; that of per_dqn.py takes 600, and was not there before.
+
+    With an update in ten steps a step takes 130 µs, with one in each 400: (400 - 130) * 10 / 9 = 300.
+    """
+    (tmp_path / "dqn.py").touch()
+    updates = {ROOT / "dqn.py": 300, ROOT / "per_dqn.py": 600, tmp_path / "dqn.py": 250}
+    monkeypatch.setattr(peers, "step", lambda args, every, script, compile: 100 + updates[script] / every)
+    monkeypatch.setattr(rungs, "on_one_core", lambda: None)
+    monkeypatch.setattr(sys, "argv", f"rungs --scripts dqn.py per_dqn.py --no-compile --before {tmp_path}".split())
+    rungs.main()
+    out = capsys.readouterr().out
+    assert "| `dqn.py` | 130 | 400 | 300 | 1.00 | 250 | 1.20 |" in out
+    assert "| `per_dqn.py` | 160 | 700 | 600 | 2.00 |  |  |" in out
+    assert out.endswith("\nThe slowest update beside the build before: `dqn.py`, 1.20 times.\n")
+
+
 def test_contenders_of_prioritized_replay_do_the_same_work():
     """The plain array draws by the same priorities as the tree, and stores the same ones."""
     rng = np.random.default_rng(0)
-    tree, plain = (kind(8, 1, "proportional", 1.0, 0.0) for kind in (per_dqn.ReplayBuffer, replay.ChoiceReplayBuffer))
+    tree, plain = (kind(8, 1, 1.0, 0.0) for kind in (per_dqn.ReplayBuffer, replay.ChoiceReplayBuffer))
     np.random.seed(0)
     for buffer in (tree, plain):
         for k in range(8):
@@ -215,7 +249,8 @@ def test_stable_baselines3_learns_under_our_command_line(tmp_path):
     weights = []
     for learning_rate in (1e-2, 1e-12):
         args = sb3_dqn.Args(total_timesteps=400, learning_starts=200, batch_size=16, hidden_sizes=(16,))
-        args.learning_rate, args.save_model, args.eval_frequency, args.eval_episodes = learning_rate, True, 200, 2
+        args.learning_rate, args.save_model, args.eval_frequency = learning_rate, True, 200
+        args.eval_episodes, args.final_eval_episodes = 1, 2
         args.runs_dir = tmp_path / str(learning_rate)
         run_dir = sb3_dqn.train(args)
         result = json.loads((run_dir / "result.json").read_text())
@@ -224,6 +259,8 @@ def test_stable_baselines3_learns_under_our_command_line(tmp_path):
         assert [step for step, *_ in logged["eval/episodic_return"]] == [200, 400]
         stored = json.loads((run_dir / "args.json").read_text())
         assert stored["no_counterpart"] == ["loss"] and stored["loss"] == "mse"
+        assert stored["sha256"] == text_hash(Path(sb3_dqn.__file__)), "its own text, not that of dqn.py"
+        assert (run_dir / "best_model.pt").exists()
         weights.append(torch.load(run_dir / "model.pt", weights_only=True))
     moved, still = weights
     assert all((moved[name] - still[name]).abs().max() > 1e-3 for name in moved if name.startswith("q_net."))
@@ -231,8 +268,9 @@ def test_stable_baselines3_learns_under_our_command_line(tmp_path):
 
 def test_stable_baselines3_with_its_maintainers_own_hyperparameters(tmp_path, capsys):
     """Acrobot's: no step of waiting, and every 4 steps as many updates as there were steps, so 200 in 200 steps."""
-    args = sb3_dqn.Args(env_id="Acrobot-v1", total_timesteps=200, published=True, learning_rate=1.0, runs_dir=tmp_path)
-    args.eval_frequency, args.eval_episodes, args.max_episode_steps = 200, 1, 50
+    args = sb3_dqn.Args(env_id="Acrobot-v1", total_timesteps=200, learning_starts=9, learning_rate=1.0)
+    args.eval_frequency, args.final_eval_episodes, args.max_episode_steps = 200, 1, 50
+    args.published, args.runs_dir = True, tmp_path
     run_dir = sb3_dqn.train(args)
     stored = json.loads((run_dir / "args.json").read_text())
     assert json.loads((run_dir / "result.json").read_text())["updates"] == 200
@@ -244,19 +282,40 @@ def test_stable_baselines3_with_its_maintainers_own_hyperparameters(tmp_path, ca
     assert "publishes no hyperparameters of DQN for Pendulum-v1: the flags' count" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--capture-video", "neither --evaluate nor --capture-video"),
+        (
+            "--published --env-id Acrobot-v1 --total-timesteps 2",
+            "--learning-starts and --train-frequency leave no step",
+        ),
+        ("--env-id Missing-v0", "cannot make Missing-v0"),
+    ],
+)
+def test_a_peer_refuses_in_a_sentence_what_it_cannot_do(tmp_path, flags, said):
+    own = [] if "total" in flags else ["--total-timesteps", "3000"]
+    command = [sys.executable, str(ROOT / "benchmark/peers/sb3_dqn.py"), *flags.split(), *own]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and said in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_quantile_regression_of_stable_baselines3(tmp_path, monkeypatch):
     """Q(s, ·) is the mean over the quantiles, (1, 25, 3) on Acrobot; 200 updates in 200 steps, as for its DQN."""
-    args = sb3_qrdqn.Args(env_id="Acrobot-v1", total_timesteps=200, published=True, save_model=True, runs_dir=tmp_path)
-    args.eval_frequency, args.eval_episodes, args.max_episode_steps = 200, 1, 50
+    args = sb3_qrdqn.Args(env_id="Acrobot-v1", total_timesteps=200, learning_starts=9, save_model=True)
+    args.eval_frequency, args.final_eval_episodes, args.max_episode_steps = 200, 1, 50
+    args.published, args.runs_dir = True, tmp_path
     shown = []
     monkeypatch.setattr(
         sb3_qrdqn.dqn,
         "evaluate",
-        lambda args, q_values: shown.append(q_values(np.zeros(6))) or ([0.0], {"eval/episodic_return": 0.0}),
+        lambda env, q_values, *_: shown.append(q_values(np.zeros(6))) or ({"eval/episodic_return": 0.0}, [0.0]),
     )
     run_dir = sb3_qrdqn.train(args)
     assert json.loads((run_dir / "result.json").read_text())["updates"] == 200
-    assert json.loads((run_dir / "args.json").read_text())["n_quantiles"] == 25
+    stored = json.loads((run_dir / "args.json").read_text())
+    assert stored["n_quantiles"] == 25 and stored["sha256"] == text_hash(Path(sb3_qrdqn.__file__))
     weights = torch.load(run_dir / "model.pt", weights_only=True)
     hidden = torch.zeros(6)
     for layer in ("quantile_net.0", "quantile_net.2"):

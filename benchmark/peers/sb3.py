@@ -12,50 +12,64 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import torch.nn as nn
 import tyro
+
+from benchmark.run_folder import text_hash, write_json
 
 
 def package(script: ModuleType) -> ModuleType:
-    """The module stable_baselines3. Raises the script's BadInput if it is missing."""
+    """The module stable_baselines3. Raises the script's Stop if it is missing."""
     try:
         import stable_baselines3
     except ImportError as error:
-        raise script.BadInput("stable-baselines3 is missing: pip install stable-baselines3") from error
+        raise script.Stop("stable-baselines3 is missing: pip install stable-baselines3", 2) from error
     return stable_baselines3
+
+
+def checked(script: ModuleType, make: Callable):
+    """The arguments that `make()` returns. Raises the script's Stop if they contradict each other."""
+    try:
+        return make()
+    except ValueError as error:
+        raise script.Stop(error, 2) from error
 
 
 def learn(
     script: ModuleType,
     args,
     model,
-    evaluate: Callable[[], tuple[list[float], dict[str, float]]],
+    network: nn.Module,
+    evaluate: Callable[[int], tuple[dict[str, float], list[float]]],
     note: Callable[[dict], dict],
+    program: Path,
     charts: Callable[[], dict[str, float]] = dict,
-    save: Callable[[Path], None] = lambda run_dir: None,
 ) -> Path:
     """Trains the model in its environment, evaluates it, and returns the run folder.
 
-    args: the script's arguments. evaluate: gives returns and metrics. note: changes the script's args.json for this
-    program. charts: logged beside the speed. save: writes the weights.
+    args: the script's arguments. network: its weights are saved. evaluate: plays this number of episodes and gives
+    metrics and returns. note: changes the script's args.json for this program, a file. charts: logged beside the speed.
     """
     from stable_baselines3.common.callbacks import BaseCallback
 
     run_dir = script.make_run_dir(args)
     noted = note(json.loads((run_dir / "args.json").read_text()))
-    noted["stable_baselines3"] = package(script).__version__
+    noted |= {"sha256": text_hash(program), "stable_baselines3": package(script).__version__}
     (run_dir / "args.json").write_text(json.dumps(noted, indent=2))
     best_return, best_step, start_time = -np.inf, 0, time.time()
 
-    with closing(model.get_env()), script.open_log(args, run_dir) as log:
+    with script.Run(args, run_dir, network) as run, closing(model.get_env()):
 
-        def report(step: int) -> tuple[list[float], dict[str, float]]:
+        def report(step: int, episodes: int) -> tuple[dict[str, float], list[float]]:
             nonlocal best_return, best_step
-            returns, metrics = evaluate()
-            log(metrics, step)
+            run.save("model.pt")
+            metrics, returns = evaluate(episodes)
+            run.log(metrics, step)
             print(f"step {step:,}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f}", flush=True)
             if metrics["eval/episodic_return"] > best_return:
                 best_return, best_step = metrics["eval/episodic_return"], step
-            return returns, metrics
+                run.save("best_model.pt")
+            return metrics, returns
 
         class Log(BaseCallback):
             def _on_step(self) -> bool:
@@ -63,21 +77,24 @@ def learn(
                 for info in self.locals["infos"]:
                     if episode := info.get("episode"):
                         length = {"charts/episodic_length": float(episode["l"])}
-                        log({"charts/episodic_return": float(episode["r"])} | length, step)
+                        run.log({"charts/episodic_return": float(episode["r"])} | length, step)
                 due = step % args.eval_frequency == 0 or step == args.total_timesteps
                 if step % 100 == 0 or due:
-                    log({**charts(), "charts/SPS": step / (time.time() - start_time)}, step)
+                    run.log({**charts(), "charts/SPS": step / (time.time() - start_time)}, step)
                 if due and step < args.total_timesteps:
-                    report(step)
+                    report(step, args.eval_episodes)
                 return True
 
         model.learn(args.total_timesteps, callback=Log())
-        save(run_dir)
-        returns, metrics = report(args.total_timesteps)
+        metrics, returns = report(args.total_timesteps, args.final_eval_episodes)
+        run.writer.flush()
         best = {"best_return": best_return, "best_step": best_step}
         result = {**metrics, "returns": returns, **best, "global_step": args.total_timesteps}
-        result["updates"] = model._n_updates
-        script.write_result(args, run_dir, result, seconds=time.time() - start_time)
+        seconds = time.time() - start_time
+        result |= {"updates": model._n_updates, "seconds": seconds, "sps": args.total_timesteps / seconds}
+        write_json(run_dir / "result.json", result)
+    greedy = f"greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes"
+    print(f"{args.env_id}: {greedy}, trained {args.total_timesteps:,} steps in {seconds:.0f} s, see {run_dir}")
     return run_dir
 
 
@@ -86,8 +103,10 @@ def command_line(script: ModuleType, train: Callable, args: type, description: s
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         train(tyro.cli(args, description=description))
-    except (script.BadInput, FloatingPointError, OSError, KeyboardInterrupt) as error:
-        if script.of_environment(error):
-            raise
-        print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        sys.exit({script.BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
+    except (script.Stop, OSError, MemoryError) as error:
+        sentence, code = error.args if isinstance(error, script.Stop) else (error, 1)
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

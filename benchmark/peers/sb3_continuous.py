@@ -9,7 +9,6 @@ are those of qt_opt.py.
 """
 
 import sys
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,20 +50,21 @@ class Args:
     """environment steps to train for"""
     eval_frequency: int = 1_000
     """environment steps between greedy evaluations"""
-    eval_episodes: int = 20
-    """episodes in an evaluation"""
+    eval_episodes: int = 5
+    """episodes of an evaluation during training"""
+    final_eval_episodes: int = 20
+    """episodes of the evaluation at the end"""
     runs_dir: Path = Path("runs")
     """folder of the run folder"""
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent and returns its run folder. Raises qt_opt.BadInput, OSError, ..."""
+    """Trains and evaluates one agent and returns its run folder. Raises qt_opt.Stop, OSError, ..."""
     stable_baselines3 = sb3.package(qt_opt)
     from stable_baselines3.common.noise import NormalActionNoise
 
     shared = {name: value for name, value in asdict(args).items() if name not in ("algorithm", "learning_starts")}
-    ours = qt_opt.Args(**shared, learning_starts=0)
-    qt_opt.check(ours)
+    ours = sb3.checked(qt_opt, lambda: qt_opt.Args(**shared, learning_starts=0))
     torch.set_num_threads(1)
     env = qt_opt.make_env(ours)
     published = dict(RL_ZOO[args.algorithm])
@@ -76,26 +76,26 @@ def train(args: Args) -> Path:
     kind = {"sac": stable_baselines3.SAC, "td3": stable_baselines3.TD3}[args.algorithm]
     model = kind("MlpPolicy", env, **published, seed=args.seed, device="cpu")
 
-    def evaluate() -> tuple[list[float], dict[str, float]]:
-        """The undiscounted returns of the greedy policy, from the starts of qt_opt.evaluate, and the metric."""
+    def evaluate(episodes: int) -> tuple[dict[str, float], list[float]]:
+        """The metric, and the undiscounted returns of the greedy policy, from the starts of qt_opt.evaluate."""
         returns = []
-        with closing(qt_opt.make_env(ours)) as env:
-            for episode in range(args.eval_episodes):
-                obs, _ = env.reset(seed=args.seed + 1_000_000 if episode == 0 else None)
-                rewards, terminated, truncated = [], False, False
-                while not (terminated or truncated):
-                    action, _ = model.predict(obs, deterministic=True)
-                    obs, reward, terminated, truncated, _ = env.step(action)
-                    rewards.append(reward)
-                returns.append(sum(rewards))
-        return returns, {"eval/episodic_return": float(np.mean(returns))}
+        for episode in range(episodes):
+            obs, _ = eval_env.reset(seed=1_000_000 + 1_000 * args.seed + episode)
+            episodic_return, terminated, truncated = 0.0, False, False
+            while not (terminated or truncated):
+                action, _ = model.predict(obs, deterministic=True)
+                obs, reward, terminated, truncated, _ = eval_env.step(action)
+                episodic_return += reward
+            returns.append(episodic_return)
+        return {"eval/episodic_return": float(np.mean(returns))}, returns
 
     def note(content: dict) -> dict:
         own = {name: value for name, value in content.items() if name in shared or name not in asdict(ours)}
         used = {name: str(value) if name == "action_noise" else value for name, value in published.items()}
         return {**own, "algorithm": args.algorithm, **used}
 
-    return sb3.learn(qt_opt, ours, model, evaluate, note)
+    with qt_opt.make_env(ours) as eval_env:
+        return sb3.learn(qt_opt, ours, model, model.policy, evaluate, note, Path(__file__))
 
 
 if __name__ == "__main__":

@@ -57,12 +57,13 @@ class Args(dqn.Args):
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent and returns its run folder. Raises dqn.BadInput, OSError, ..."""
-    return train_with(args, sb3.package(dqn).DQN, RL_ZOO, (), lambda model: model.q_net, lambda q: q)
+    """Trains and evaluates one agent and returns its run folder. Raises dqn.Stop, OSError, ..."""
+    return train_with(args, Path(__file__), sb3.package(dqn).DQN, RL_ZOO, (), lambda model: model.q_net, lambda q: q)
 
 
 def train_with(
     args: Args,
+    program: Path,
     algorithm: type,
     published: dict,
     policy: tuple[str, ...],
@@ -71,18 +72,18 @@ def train_with(
 ) -> Path:
     """Trains and evaluates; sb3_qrdqn.py calls it with another algorithm and other published hyperparameters.
 
-    policy: flags that are arguments of the policy, beside hidden_sizes. network: gives the network of a model. mean:
-    turns the network's output into Q(s, ·), (1, num_actions).
+    program: its file. policy: flags that are arguments of the policy, beside hidden_sizes. network: gives the network
+    of a model. mean: turns the network's output into Q(s, ·), (1, num_actions).
     """
     if args.published:
         if args.env_id in published:
-            args = replace(args, **DEFAULTS | published[args.env_id], loss="huber")
+            theirs = DEFAULTS | published[args.env_id] | {"loss": "huber"}
+            args = sb3.checked(dqn, lambda: replace(args, **theirs))
         else:
             name, flags = algorithm.__name__, "the flags' count"
             print(f"RL Zoo publishes no hyperparameters of {name} for {args.env_id}: {flags}", file=sys.stderr)
-    dqn.check(args)
     if args.evaluate or args.capture_video:
-        raise dqn.BadInput("the programs of Stable-Baselines3 have neither --evaluate nor --capture-video")
+        raise dqn.Stop("the programs of Stable-Baselines3 have neither --evaluate nor --capture-video", 2)
     torch.set_num_threads(1)
     env = dqn.make_env(args)
     model = algorithm(
@@ -115,14 +116,15 @@ def train_with(
         unused = {"loss": args.loss != "huber", "compile": args.compile}
         return {**content, "no_counterpart": [name for name, asked in unused.items() if asked]}
 
-    def save(run_dir: Path) -> None:
-        if args.save_model:
-            torch.save(network(model).state_dict(), run_dir / "model.pt")
-
     def charts() -> dict[str, float]:
         return {"charts/epsilon": model.exploration_rate}
 
-    return sb3.learn(dqn, args, model, lambda: dqn.evaluate(args, q_values), note, charts, save)
+    with dqn.make_env(args) as eval_env:
+
+        def evaluate(episodes: int) -> tuple[dict[str, float], list[float]]:
+            return dqn.evaluate(eval_env, q_values, args, episodes)
+
+        return sb3.learn(dqn, args, model, network(model), evaluate, note, program, charts)
 
 
 if __name__ == "__main__":

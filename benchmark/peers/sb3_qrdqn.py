@@ -38,16 +38,15 @@ class Args(sb3_dqn.Args):
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent and returns its run folder. Raises dqn.BadInput, OSError, ..."""
+    """Trains and evaluates one agent and returns its run folder. Raises dqn.Stop, OSError, ..."""
     sb3.package(dqn)
     try:
         from sb3_contrib import QRDQN
     except ImportError as error:
-        raise dqn.BadInput("sb3-contrib is missing: pip install sb3-contrib") from error
+        raise dqn.Stop("sb3-contrib is missing: pip install sb3-contrib", 2) from error
     # the network gives (1, n_quantiles, num_actions)
-    return sb3_dqn.train_with(
-        args, QRDQN, RL_ZOO, ("n_quantiles",), lambda model: model.quantile_net, lambda quantiles: quantiles.mean(dim=1)
-    )
+    network, mean = lambda model: model.quantile_net, lambda quantiles: quantiles.mean(dim=1)
+    return sb3_dqn.train_with(args, Path(__file__), QRDQN, RL_ZOO, ("n_quantiles",), network, mean)
 
 
 if __name__ == "__main__":

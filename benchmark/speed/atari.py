@@ -27,17 +27,24 @@ class Args:
     num_envs: tuple[int, ...] = (1, 8)  # games in parallel
     compile: bool = False  # with torch.compile
     cuda: bool = False  # learn on the GPU
+    before: Path | None = None  # folder of another checkout of this repository, to time its dqn_atari.py too
     cleanrl: Path | None = None  # folder of a CleanRL checkout
     cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
     page: bool = False  # write the table into docs/results/dqn_atari.md
 
 
-def ours(args: Args, num_envs: int) -> float:
+def ours(args: Args, num_envs: int, script: str | Path = "dqn_atari.py") -> float:
     """Microseconds a step of dqn_atari.py."""
     # One short game of evaluation follows the timed steps.
-    flags = {"eval_frequency": args.steps, "eval_episodes": 1, "max_frames": 2_000, "env_id": "PongNoFrameskip-v4"}
-    flags |= {"total_timesteps": args.steps, "num_envs": num_envs, "cuda": args.cuda, "compile": args.compile}
-    return step_of_script("dqn_atari.py", args.skip, **WORK, **flags)
+    flags = {"eval_frequency": args.steps, "eval_episodes": 1, "max_frames": 2_000}
+    flags |= {
+        "env_id": "PongNoFrameskip-v4",
+        "total_timesteps": args.steps,
+        "num_envs": num_envs,
+        "cuda": args.cuda,
+        "compile": args.compile,
+    }
+    return step_of_script(script, args.skip, **WORK, **flags)
 
 
 def cleanrl(args: Args) -> float:
@@ -54,6 +61,9 @@ def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     programs = {f"dqn_atari.py, {n} game{'s' * (n > 1)}": partial(ours, args, n) for n in args.num_envs}
     mine = list(programs)
+    if args.before:
+        earlier = args.before.resolve() / "dqn_atari.py"
+        programs |= {f"before, {n} game{'s' * (n > 1)}": partial(ours, args, n, earlier) for n in args.num_envs}
     if args.cleanrl:
         programs["CleanRL"] = partial(cleanrl, args)
     title = "a step of DQN on Pong"

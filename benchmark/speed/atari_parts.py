@@ -43,8 +43,9 @@ def parts_of_a_step(env: gym.vector.VectorEnv, own: dqn_atari.Args, device: torc
         buffer.add(obs, zeros, zeros, zeros, zeros)
 
     def update() -> None:
+        loss, *_ = dqn_atari.compute_loss(q_network, target_network, batch, own)
         optimizer.zero_grad()
-        dqn_atari.backpropagate(q_network, target_network, batch, own)
+        loss.backward()
         optimizer.step()
 
     for _ in range(10_000 // n):

@@ -35,6 +35,7 @@ WORK = {
     "tau": 1.0,
     "max_grad_norm": "inf",
     "eval_episodes": 1,
+    "final_eval_episodes": 1,
 }
 
 

@@ -27,15 +27,16 @@ class Args:
     skip: int = 20_480  # steps that are not timed
     compile: bool = False  # time pqn.py --compile too
     own: bool = False  # time it with its own number of environments too
+    before: Path | None = None  # folder of another checkout of this repository, to time its pqn.py too
     cleanrl: Path | None = None  # folder of a CleanRL checkout
     cleanrl_python: Path = Path(sys.executable)  # Python with the packages that CleanRL pins
     page: bool = False  # write the table into docs/results/speed.md
 
 
-def ours(args: Args, **flags) -> float:
+def ours(args: Args, script: str | Path = "pqn.py", **flags) -> float:
     """Microseconds a step of pqn.py; its one evaluation follows the timed steps."""
-    length = {"total_timesteps": args.steps, "eval_frequency": args.steps, "eval_episodes": 1}
-    return step_of_script("pqn.py", args.skip, **length, **flags)
+    length = {"total_timesteps": args.steps, "eval_frequency": args.steps, "eval_episodes": 1, "final_eval_episodes": 1}
+    return step_of_script(script, args.skip, **length, **flags)
 
 
 def cleanrl(args: Args) -> float:
@@ -54,6 +55,8 @@ def main() -> None:
     if args.own:
         programs["pqn.py, 32 x 32"] = partial(ours, args, hidden_sizes=(120, 84))
     mine = list(programs)
+    if args.before:
+        programs["before"] = partial(ours, args, script=args.before.resolve() / "pqn.py", **WORK)
     if args.cleanrl:
         programs["CleanRL"] = partial(cleanrl, args)
     title = "a step of PQN on CartPole-v1"

@@ -56,7 +56,7 @@ class ChoiceReplayBuffer(per_dqn.ReplayBuffer):
 class Cpprb:
     """cpprb's PrioritizedReplayBuffer with the three methods of per_dqn.py's buffer."""
 
-    def __init__(self, capacity: int, obs_dim: int, priority: str, alpha: float, eps: float):
+    def __init__(self, capacity: int, obs_dim: int, alpha: float, eps: float):
         from cpprb import PrioritizedReplayBuffer
 
         vector = {"shape": obs_dim}
@@ -78,7 +78,7 @@ class Cpprb:
 def full_buffer(kind: Callable, size: int, batch_size: int = 32, obs_dim: int = 4) -> tuple[Callable, Callable]:
     """Fills a buffer and returns two calls: one draws a batch and sets its priorities, the other adds a transition."""
     rng = np.random.default_rng(1)
-    buffer = kind(size, obs_dim, "proportional", 0.6, 1e-6)
+    buffer = kind(size, obs_dim, 0.6, 1e-6)
     obs, errors = np.ones(obs_dim, np.float32), rng.exponential(size=batch_size).astype(np.float32)
 
     def draw() -> None:

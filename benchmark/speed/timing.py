@@ -1,6 +1,7 @@
 """Times programs in turns, and writes the medians and a figure into a page."""
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -113,7 +114,13 @@ def run_script(script: str | Path, runs_dir: Path, **flags) -> Path:
 
 
 def step_of_script(script: str | Path, skip: int, **flags) -> float:
-    """Microseconds a step of a program with our command line, from the clock of its TensorBoard events after `skip`."""
+    """Microseconds a step of a program with our command line, from the clock of its TensorBoard events after `skip`.
+
+    The build before may lack flags: those that its text does not name are left out.
+    """
+    if Path(script).is_absolute():
+        known = re.findall(r"^    (\w+): ", Path(script).read_text(), re.MULTILINE)
+        flags = {name: value for name, value in flags.items() if name in known}
     with tempfile.TemporaryDirectory() as folder:
         run_dir = run_script(script, Path(folder), **flags)
         clocks = [(step, clock) for step, _, clock in read_scalars(run_dir)["charts/SPS"] if step >= skip]
