@@ -59,7 +59,7 @@ SAME = (  # dqn.py gets qt_opt.py's values of these hyperparameters
     *("train_frequency", "learning_starts"),
 )
 AS_QT_OPT = {name: getattr(qt_opt.Args, name) for name in SAME}
-PENDULUM = {"env_id": "Pendulum-v1", "total_timesteps": 6_000, "eval_frequency": 1_000}
+PENDULUM = {"env_id": "Pendulum-v1", "total_timesteps": 6_000, "eval_frequency": 1_000, "eval_episodes": 20}
 PUBLISHED = PENDULUM | {"total_timesteps": 20_000}
 PENDULUM_SETTINGS = {
     "QT-Opt": ("qt_opt.py", PENDULUM),
@@ -77,7 +77,8 @@ DRIFT_SETTINGS = {
     "batch 32": ("qt_opt.py", PENDULUM | {"batch_size": 32}),
     "batch 256": ("qt_opt.py", PENDULUM | {"batch_size": 256}),
 }
-REACH = AS_QT_OPT | {"batch_size": 32, "total_timesteps": 10_000, "eval_frequency": 2_500, "eval_episodes": 100}
+REACH = AS_QT_OPT | {"batch_size": 32, "total_timesteps": 10_000, "eval_frequency": 2_500}
+REACH |= {"eval_episodes": 100, "final_eval_episodes": 100}
 REACHERS = {
     "QT-Opt": ("qt_opt.py", "benchmark.envs:Reach-v0"),
     "DQN, 5 x 5": ("dqn.py", "benchmark.envs:Reach5-v0"),
@@ -131,8 +132,8 @@ def search_error(dimensions: int, rounds: int, samples: int, seed: int, states: 
     generator = torch.Generator().manual_seed(seed)
     q = Peaks(states, dimensions, generator)
     noise = torch.randn(rounds, states, samples, dimensions, generator=generator)
-    found = qt_opt.cem(q, torch.zeros(states, 1), noise, max(1, round(samples / 10)))  # (states, dimensions)
-    return 1 - q(None, found.unsqueeze(1)).mean().item()
+    _, largest = qt_opt.cem(q, torch.zeros(states, 1), noise, max(1, round(samples / 10)))  # Q(a*): (states,)
+    return 1 - largest.mean().item()
 
 
 def search(found: base.Findings) -> None:
@@ -286,7 +287,9 @@ def reach(found: base.Findings) -> None:
 
 def others(found: base.Findings) -> None:
     """Does the return grow on other tasks?"""
-    settings = {name: ("qt_opt.py", {"env_id": name} | flags) for name, flags in OTHERS_SETTINGS.items()}
+    settings = {
+        name: ("qt_opt.py", {"env_id": name, "eval_episodes": 20} | flags) for name, flags in OTHERS_SETTINGS.items()
+    }
     for name, package in (("LunarLanderContinuous-v3", "Box2D"), ("InvertedDoublePendulum-v5", "mujoco")):
         if not importlib.util.find_spec(package):
             found.say(f"{name} is left out: {package} is missing (pip install gymnasium[{package.lower()}]).")
