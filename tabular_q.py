@@ -1,20 +1,20 @@
 """Q-learning in a table: learn the value of every action in every state from one observed step at a time.
 
-Q(s, a) is the discounted return to expect from action a in state s and the best actions after it. The best Q, called
-Q*, obeys Bellman's equation: it equals, on average, the target y that one observed step (s, a, r, s') gives. Watkins'
-Q-learning moves the table's entry towards the target of each step that it sees, by a fraction α of the way:
+Q*(s, a) is the expected discounted return of taking action a in state s and the best actions afterwards. Q* obeys
+Bellman's equation: Q*(s, a) is the mean of the target y over the possible steps (s, a, r, s'). Q-learning estimates Q*
+in a table Q. It observes one step at a time and moves Q(s, a) towards the step's target, by a fraction α of the
+difference:
 
     y = r                        if s' is terminal
     y = r + γ max_a' Q(s', a')   otherwise
     Q(s, a) ← Q(s, a) + α (y - Q(s, a))
 
-If every action is tried again and again in every state, and α falls with the visits n of (s, a), neither too fast nor
-too slowly, as n^-ω does for 1/2 < ω <= 1, Q comes to equal Q*. Where an environment shows its model (FrozenLake,
-CliffWalking and Taxi do), Q* is computed exactly, and the run says how far off the table is.
+Q converges to Q* if every action is tried again and again in every state, and if α decreases with the number n of
+visits to (s, a), neither too fast nor too slowly: as n^-ω with 1/2 < ω <= 1. FrozenLake, CliffWalking and Taxi show
+their model. There the script computes Q* exactly and reports the error of the table.
 
-Watkins and Dayan (1992), "Q-learning", Machine Learning 8, equation 1. --double: van Hasselt (2010), "Double
-Q-learning", NIPS, algorithm 1. The maximum picks what happens to be overrated; so of two tables one picks the action
-and the other one says what it is worth.
+Watkins and Dayan (1992), "Q-learning", Machine Learning 8, equation 1; Sutton and Barto (2018), "Reinforcement
+learning", section 6.5. --double: van Hasselt (2010), "Double Q-learning", NIPS, algorithm 1.
 
     python tabular_q.py --env-id FrozenLake-v1
     python tabular_q.py --env-id CliffWalking-v1 --double
@@ -23,85 +23,69 @@ and the other one says what it is worth.
 """
 
 import ast
-import importlib.util
+import hashlib
 import json
 import math
-import os
-import platform
 import random
 import signal
-import subprocess
 import sys
+import threading
 import time
 import traceback
-import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import dropwhile
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
+from typing import Annotated, NamedTuple, get_type_hints
 
 import gymnasium as gym
 import numpy as np
+import torch  # only writes the log for TensorBoard
 import tyro
-from gymnasium.envs.toy_text import CliffWalkingEnv, FrozenLakeEnv
-from matplotlib.figure import Figure
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.summary.writer.record_writer import RecordWriter
+from pydantic import Field, PositiveInt, ValidationError, create_model
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-Count = Annotated[int, 1, math.inf]  # types with their ranges
-Limit = Annotated[int | None, 1, math.inf]
-Share = Annotated[float, 0, 1]
-PositiveShare = Annotated[float, 1e-12, 1]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass
 class Args:
     exp_name: str = Path(__file__).stem  # name of the experiment, a part of the run folder's name
-    seed: Annotated[int, 0, 2**31] = 1  # seed of exploration and environment
-    track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 1  # seed of exploration and environment
+    track: bool = False  # log to Weights & Biases too (without internet: WANDB_MODE=offline, later `wandb sync`)
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
-    capture_video: bool = False  # record 1,000 frames of every evaluation's first episode, in videos/
-    evaluate: Path | None = None  # only play: a run's folder or table, with the arguments in its args.json
-    runs_dir: Path = Path("runs")  # where the run folder is made
+    capture_video: bool = False  # record the first 1,000 frames of every evaluation in videos/
+    evaluate: Path | None = None  # do not train: play with the table in this run folder, or with this file
+    runs_dir: Path = Path("runs")  # folder for the run folders
 
     env_id: str = "FrozenLake-v1"  # Gymnasium id, or module:id if importing the module registers it
-    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, as is_slippery=False map_name=8x8
-    max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
-    observation_bins: Annotated[int, 2, math.inf] = 10  # bins for each dimension of a continuous observation
-    action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
-    total_timesteps: Count = 1_000_000  # environment steps to train for
-    learning_rate: PositiveShare = 1.0  # α at the first visit of a state and action
-    learning_rate_decay: Share = 0.6  # ω: at the n-th visit α is learning-rate times n^-ω (0: constant)
-    gamma: Share = 0.99  # discount factor γ
-    double: bool = False  # double Q-learning, with two tables
-    start_e: Share = 1.0  # ε, the probability of a random action, at the start
-    end_e: Share = 0.1  # ε at the end
-    exploration_fraction: PositiveShare = 1.0  # fraction of total-timesteps in which ε falls
-    eval_frequency: Count = 50_000  # environment steps between greedy evaluations
-    eval_episodes: Count = 20  # episodes in an evaluation
+    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, such as is_slippery=False map_name=8x8
+    max_episode_steps: PositiveInt | None = None  # time limit of an episode (default: the environment's, or 10,000)
+    observation_bins: Annotated[int, Field(ge=2)] = 10  # bins per dimension of a continuous observation
+    action_bins: Annotated[int, Field(ge=2)] = 11  # values per dimension into which a continuous action is divided
+    total_timesteps: PositiveInt = 1_000_000  # environment steps to train for
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # α at the first visit of a state and action
+    learning_rate_decay: Fraction = 0.6  # ω: α is learning-rate times n^-ω at the n-th visit (0: constant)
+    gamma: Fraction = 0.99  # discount factor γ
+    double: bool = False  # Double Q-learning, with two tables
+    start_e: Fraction = 1.0  # ε, the probability of a random action, at the start
+    end_e: Fraction = 0.1  # ε at the end
+    exploration_fraction: Fraction = 1.0  # fraction of total-timesteps over which ε decreases
+    eval_frequency: PositiveInt = 50_000  # environment steps between greedy evaluations
+    eval_episodes: PositiveInt = 5  # episodes of an evaluation during training
+    final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
+
+    def __post_init__(self):
+        check(self)  # by the types above
 
 
-def linear_schedule(start_e: float, end_e: float, duration: float, t: int) -> float:
-    """The value after t environment steps: from start_e to end_e in `duration` steps, and constant from then on."""
-    return start_e + (end_e - start_e) * min(t / duration, 1.0)
-
-
-def td_target(next_q: list[float], other_next_q: list[float], reward: float, terminated: bool, gamma: float) -> float:
-    """y = r + γ max_a' Q(s', a'), or r where s' is terminal.
-
-    next_q is Q(s', ·) of the table that learns, and picks the action. other_next_q is Q(s', ·) of the table that says
-    what this action is worth: the other one with --double, else the same.
-    """
-    if terminated:
-        return reward
-    next_action = next_q.index(max(next_q))
-    return reward + gamma * other_next_q[next_action]
+def td_target(next_q: list[float], reward: float, terminated: bool, gamma: float) -> float:
+    """y = r + γ max_a' Q(s', a'), or r if s' is terminal. next_q is Q(s', ·)."""
+    return reward if terminated else reward + gamma * max(next_q)
 
 
 def step_size(learning_rate: float, decay: float, visits: int) -> float:
@@ -109,142 +93,202 @@ def step_size(learning_rate: float, decay: float, visits: int) -> float:
     return learning_rate * visits**-decay
 
 
-def train(args: Args) -> Path:
-    """Trains and evaluates one agent and returns its run folder. Raises BadInput, FloatingPointError, OSError."""
-    check(args)
-    random.seed(args.seed)  # some environments draw from the generators that Python and NumPy share out
-    np.random.seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    env = make_env(args)
-    num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
-    # Lists, because reading and writing single numbers is several times faster than in NumPy arrays.
-    q_a = [[0.0] * num_actions for _ in range(num_states)]
-    visits_a = [[0] * num_actions for _ in range(num_states)]
-    q_b, visits_b = q_a, visits_a  # without --double one table in both roles
-    if args.double:
-        q_b, visits_b = [row.copy() for row in q_a], [row.copy() for row in visits_a]
-    model = read_model(env) if args.gamma < 1 else None  # what computes Q* below needs γ < 1
-    exact_q = value_iteration(model, args.gamma) if model else None
+class QTable:
+    """Q-learning in a list of lists: to read one number of a NumPy array takes several times longer."""
 
+    def __init__(self, num_states: int, num_actions: int, args: Args):
+        self.q = [[0.0] * num_actions for _ in range(num_states)]
+        self.visits = [[0] * num_actions for _ in range(num_states)]
+        self.args = args
+
+    def q_values(self, s: int) -> list[float]:
+        """Q(s, ·)."""
+        return self.q[s]
+
+    def update(self, s: int, a: int, r: float, next_s: int, terminated: bool) -> float:
+        """Learns from one step. Returns the TD error y - Q(s, a)."""
+        return self.move(s, a, td_target(self.q[next_s], r, terminated, self.args.gamma))
+
+    def move(self, s: int, a: int, y: float) -> float:
+        """Q(s, a) ← Q(s, a) + α (y - Q(s, a)). Returns y - Q(s, a)."""
+        self.visits[s][a] += 1
+        alpha = step_size(self.args.learning_rate, self.args.learning_rate_decay, self.visits[s][a])
+        td_error = y - self.q[s][a]
+        self.q[s][a] += alpha * td_error
+        return td_error
+
+    def array(self) -> np.ndarray:
+        """The table, (S, A)."""
+        return np.array(self.q)
+
+
+def double_td_target(next_q: list[float], other_next_q: list[float], reward: float, terminated: bool, gamma: float):
+    """y = r + γ Q_other(s', argmax_a' Q(s', a')), or r if s' is terminal."""
+    return reward if terminated else reward + gamma * other_next_q[next_q.index(max(next_q))]
+
+
+class DoubleQTable:
+    """Double Q-learning (--double): the maximum prefers actions that are overestimated by chance.
+
+    So there are two tables. A coin selects the table that learns. This table chooses the best next action, and the
+    other table, whose errors are independent, values it.
+    """
+
+    def __init__(self, num_states: int, num_actions: int, args: Args, rng: np.random.Generator):
+        self.tables = [QTable(num_states, num_actions, args) for _ in range(2)]
+        self.gamma, self.rng = args.gamma, rng
+
+    def q_values(self, s: int) -> list[float]:
+        """The mean of both tables."""
+        return [(one + two) / 2 for one, two in zip(self.tables[0].q[s], self.tables[1].q[s], strict=True)]
+
+    def update(self, s: int, a: int, r: float, next_s: int, terminated: bool) -> float:
+        """Learns from one step. Returns the TD error y - Q(s, a)."""
+        learner, other = reversed(self.tables) if self.rng.random() < 0.5 else self.tables
+        return learner.move(s, a, double_td_target(learner.q[next_s], other.q[next_s], r, terminated, self.gamma))
+
+    def array(self) -> np.ndarray:
+        """The mean of both tables, (S, A)."""
+        return np.mean([table.q for table in self.tables], axis=0)
+
+
+def linear_schedule(start: float, end: float, duration: float, t: int) -> float:
+    """The value after t steps: from `start` to `end` in `duration` steps, then constant."""
+    return end if t >= duration else start + (end - start) * (t / duration)
+
+
+def train(args: Args) -> Path:
+    """Trains and evaluates one agent. Returns its run folder. Raises Stop, to end the program with a sentence."""
+    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
+    np.random.seed(args.seed)
+    rng = np.random.default_rng(args.seed)  # draws actions and the coins of --double
+    env = make_env(args)
     run_dir = make_run_dir(args)
+    # Some simulators allow only one instance: with --eval-frequency beyond the run, the training environment evaluates.
+    one_env = args.eval_frequency > args.total_timesteps and not args.capture_video
+    eval_env = env if one_env else make_env(args, run_dir / "videos")
+    num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
+
+    table = DoubleQTable(num_states, num_actions, args, rng) if args.double else QTable(num_states, num_actions, args)
+    model = read_model(env) if args.gamma < 1 else None  # without discounting Q* is not computed
+    exact_q = value_iteration(model, args.gamma) if model else None
     exploration_steps = args.exploration_fraction * args.total_timesteps
-    with closing(env), open_log(args, run_dir) as log, ExitStack() as at_exit:
-        at_exit.callback(lambda: np.save(run_dir / "q.npy", np.mean([q_a, q_b], axis=0)))
-        rewards, ended, best_return, start_time = [], [], -math.inf, time.time()
+
+    with Run(args, run_dir, table) as run, env, eval_env:  # closes all three, however the run ends
         obs, _ = env.reset(seed=args.seed)
-        progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
+        episodic_return, episodic_length, ended = 0.0, 0, []
+        sum_td_error, evaluated, best_return, start_time = 0.0, 0, -math.inf, time.time()
+        progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)  # None: only on a terminal
         for global_step in progress:
-            # Act: at random with probability ε, else greedily, by the sum of both tables.
+            # Act: at random with probability ε, else greedily.
             epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, global_step - 1)
             if rng.random() < epsilon:
                 action = int(rng.random() * num_actions)  # rng.integers takes three times as long
             else:
-                values = [a + b for a, b in zip(q_a[obs], q_b[obs], strict=True)]
-                action = values.index(max(values))
+                q = table.q_values(obs)
+                action = q.index(max(q))
             next_obs, reward, terminated, truncated, _ = env.step(action)
 
             # Learn.
-            q, visits, other_q = q_a, visits_a, q_b
-            if args.double and rng.random() < 0.5:
-                q, visits, other_q = q_b, visits_b, q_a
-            y = td_target(q[next_obs], other_q[next_obs], reward, terminated, args.gamma)
-            visits[obs][action] += 1
-            alpha = step_size(args.learning_rate, args.learning_rate_decay, visits[obs][action])
-            td_error = y - q[obs][action]
-            q[obs][action] += alpha * td_error
-
+            td_error = table.update(obs, action, reward, next_obs, terminated)
+            sum_td_error += abs(td_error)
             obs = next_obs
-            rewards.append(reward)
+            episodic_return += reward
+            episodic_length += 1
             if terminated or truncated:
-                ended.append((sum(rewards), len(rewards)))
+                ended.append((episodic_return, episodic_length))
                 obs, _ = env.reset()
-                rewards.clear()
+                episodic_return, episodic_length = 0.0, 0
 
             # Report. Episodes are short and many, so their means over 1,000 steps are logged.
             if global_step % 1_000 == 0 and ended:
                 mean_return, mean_length = np.mean(ended, axis=0).tolist()
-                log({"charts/episodic_return": mean_return, "charts/episodic_length": mean_length}, global_step)
+                run.log({"charts/episodic_return": mean_return, "charts/episodic_length": mean_length}, global_step)
                 progress.set_postfix({"return": mean_return, "ε": epsilon}, refresh=False)
                 ended.clear()
-            if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
-                learned = np.mean([q_a, q_b], axis=0)  # (S, A), so that learned[s] is Q(s, ·)
-                np.save(run_dir / "q.npy", learned)
-                if global_step == args.total_timesteps:
-                    env.close()  # of some environments there can be only one, and evaluate makes its own
-                returns, played = evaluate(args, learned.__getitem__, run_dir / "videos" / f"step-{global_step}")
-                exact = exact_metrics(model, learned, exact_q, env.spec.max_episode_steps) if model else {}
-                sps = global_step / (time.time() - start_time)
-                current = {"losses/td_error": abs(td_error), "charts/epsilon": epsilon, "charts/SPS": sps}
-                metrics = {**played, **current, **exact}
-                log(metrics, global_step)
-                line = "step {:,}: greedy return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
-                line += ", exactly {:.4f} of {:.4f}, max |Q - Q*| {:.4f}" if model else ""
-                progress.write(line.format(global_step, *played.values(), *exact.values()))
+            last = global_step == args.total_timesteps
+            if global_step % args.eval_frequency == 0 or last:
+                run.save()
+                mean, sps = sum_td_error / (global_step - evaluated), global_step / (time.time() - start_time)
+                run.log({"losses/td_error": mean, "charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
+                sum_td_error, evaluated = 0.0, global_step
+                if args.capture_video:
+                    eval_env.start_recording(f"step-{global_step}")  # by RecordVideo, in make_env
+                learned, episodes = table.array(), args.final_eval_episodes if last else args.eval_episodes
+                metrics, returns = evaluate(eval_env, learned.__getitem__, args, episodes)
+                line = f"step {global_step:,}: {summary(metrics, returns)}"
+                if model:
+                    metrics |= exact_metrics(model, learned, exact_q, env.spec.max_episode_steps)
+                    line += ", exactly {eval/exact_return:.4f} of {eval/optimal_return:.4f}".format_map(metrics)
+                    line += ", max |Q - Q*| {charts/q_error:.4f}".format_map(metrics)
+                run.log(metrics, global_step)
+                progress.write(line)
                 if metrics["eval/episodic_return"] > best_return:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
-        draw(env, learned, exact_q, reachable(model) if model else np.full(num_states, True), run_dir / "q.png")
         best = {"best_return": best_return, "best_step": best_step}
-        result = {**metrics, "returns": returns, **best, "global_step": global_step, "updates": global_step}
-        write_result(args, run_dir, result, seconds=time.time() - start_time)
+        result = {**metrics, "returns": returns, **best, "updates": global_step}
+        run.finish(result, global_step, seconds=time.time() - start_time)
     return run_dir
 
 
-def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple[list[float], dict[str, float]]:
-    """Plays greedily, with the same seed every time, and returns the undiscounted returns and the metrics.
+def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tuple[dict[str, float], list[float]]:
+    """Plays greedily. Returns metrics, and the undiscounted return of each episode.
 
-    eval/q_predicted is the mean of max_a Q(s, a) over visited states s, eval/q_realised that of the discounted return
-    that followed: predicted above realised is overestimation. A truncated episode would have gone on, so its unseen
-    tail counts as γ^n max_a Q(last obs, a), and only the first half of its states counts at all, where n is large.
+    eval/q_predicted is the mean of max_a Q(s, a) over the visited states, eval/q_realised the mean of the discounted
+    return that followed them: predicted above realised is overestimation. If a time limit ended the episode, the later
+    rewards are unknown, and max_a Q of the last state replaces them. Then only the first half of the states is counted,
+    where γ makes this estimate small.
     """
     returns, predicted, realised = [], [], []
-    with closing(make_env(args, video)) as env:
-        for episode in range(args.eval_episodes):
-            obs, _ = env.reset(seed=args.seed + 1_000_000 if episode == 0 else None)
-            max_q, rewards, terminated, truncated = [], [], False, False
-            while not (terminated or truncated):
-                q = q_values(obs)
-                max_q.append(q.max())
-                obs, reward, terminated, truncated, _ = env.step(q.argmax())
-                rewards.append(reward)
-            discounted = [0.0 if terminated else q_values(obs).max()]
-            for reward in reversed(rewards):
-                discounted.append(reward + args.gamma * discounted[-1])
-            counted = len(rewards) if terminated else (len(rewards) + 1) // 2
-            predicted += max_q[:counted]
-            realised += discounted[: -counted - 1 : -1]  # it was built from the end
-            returns.append(sum(rewards))
-    return returns, {
+    for episode in range(episodes):
+        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # same starts in every evaluation
+        max_q, rewards, terminated, truncated = [], [], False, False
+        while not (terminated or truncated):
+            q = q_values(obs)
+            max_q.append(q.max())
+            obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
+            rewards.append(reward)
+        return_from = np.zeros(len(rewards) + 1)  # return_from[t]: the discounted return from step t to the end
+        return_from[-1] = 0.0 if terminated else q_values(obs).max()
+        for t in reversed(range(len(rewards))):
+            return_from[t] = rewards[t] + args.gamma * return_from[t + 1]
+        counted = len(rewards) if terminated else (len(rewards) + 1) // 2
+        predicted.extend(max_q[:counted])
+        realised.extend(return_from[:counted])
+        returns.append(sum(rewards))
+    metrics = {
         "eval/episodic_return": float(np.mean(returns)),
         "eval/episodic_return_std": float(np.std(returns)),
         "eval/q_predicted": float(np.mean(predicted)),
         "eval/q_realised": float(np.mean(realised)),
     }
+    return metrics, returns
 
 
 class Model(NamedTuple):
-    """What a tabular environment shows of itself. A step into a terminal state is no transition: nothing follows it."""
+    """The model that a tabular environment shows. In a step to a terminal state the probability to go on is 0."""
 
-    transition: np.ndarray  # (S, A, S): the probability to go on from s by a in s'
-    reward: np.ndarray  # (S, A): the expected reward of a in s
-    start: np.ndarray  # (S,): the probability to start in s
+    transition: np.ndarray  # (S, A, S): probability that action a in state s leads to s' and the episode goes on
+    reward: np.ndarray  # (S, A): expected reward of action a in state s
+    start: np.ndarray  # (S,): probability that an episode starts in s
 
 
 def read_model(env: gym.Env) -> Model | None:
-    """The model of an environment that has `P[s][a] = [(probability, s', reward, terminated), ...]`, else None."""
+    """The model of an environment with `P[s][a] = [(probability, s', reward, terminated), ...]`, else None."""
     num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
     outcomes, start = getattr(env.unwrapped, "P", None), getattr(env.unwrapped, "initial_state_distrib", None)
     if outcomes is None or start is None or len(outcomes) != num_states:
         return None
     transition, reward = np.zeros((num_states, num_actions, num_states)), np.zeros((num_states, num_actions))
-    for state, action in np.ndindex(num_states, num_actions):
-        for probability, next_state, r, terminated in outcomes[state][action]:
-            reward[state, action] += probability * r
-            transition[state, action, next_state] += 0 if terminated else probability
+    for s, a in np.ndindex(num_states, num_actions):
+        for probability, next_s, r, terminated in outcomes[s][a]:
+            reward[s, a] += probability * r
+            transition[s, a, next_s] += 0 if terminated else probability
     return Model(transition, reward, np.array(start))
 
 
 def value_iteration(model: Model, gamma: float) -> np.ndarray:
-    """Q* (S, A), within 1e-10, by applying Bellman's equation until nothing changes. Needs γ < 1."""
+    """Q*, (S, A), within 1e-10: applies Bellman's equation until nothing changes. Needs γ < 1."""
     q = np.zeros_like(model.reward)
     while True:
         new_q = model.reward + gamma * model.transition @ q.max(axis=1)
@@ -253,30 +297,11 @@ def value_iteration(model: Model, gamma: float) -> np.ndarray:
         q = new_q
 
 
-def policy_iteration(model: Model, gamma: float) -> np.ndarray:
-    """Q* (S, A) in another way: value a policy exactly, make it greedy, until it stays as it is. Needs γ < 1."""
-    policy = np.zeros(len(model.reward), np.int64)
-    while True:
-        value = policy_value(model, policy, gamma)
-        q = model.reward + gamma * model.transition @ value
-        better = np.where(q.max(axis=1) > value + 1e-10, q.argmax(axis=1), policy)
-        if (better == policy).all():
-            return q
-        policy = better
-
-
-def policy_value(model: Model, policy: np.ndarray, gamma: float) -> np.ndarray:
-    """V of a policy (S,), the solution of V = r + γ P V. Needs γ < 1."""
-    states = np.arange(len(policy))
-    transition, reward = model.transition[states, policy], model.reward[states, policy]  # (S, S), (S,)
-    return np.linalg.solve(np.eye(len(policy)) - gamma * transition, reward)
-
-
 def expected_return(model: Model, policy: np.ndarray, steps: int) -> float:
-    """The expected undiscounted return of an episode of at most so many steps; `evaluate` estimates it by playing."""
+    """The expected undiscounted return of an episode with a time limit of `steps`; `evaluate` estimates it."""
     states = np.arange(len(policy))
     transition, reward = model.transition[states, policy], model.reward[states, policy]  # (S, S), (S,)
-    here, total = model.start, 0.0  # here (S,): the probability that the episode goes on in s
+    here, total = model.start, 0.0  # here: (S,), the probability that the episode goes on in s
     for _ in range(steps):
         total += here @ reward
         here = here @ transition
@@ -284,18 +309,16 @@ def expected_return(model: Model, policy: np.ndarray, steps: int) -> float:
 
 
 def reachable(model: Model) -> np.ndarray:
-    """Which states (S,) some sequence of actions leads to."""
+    """(S,) bool: whether some sequence of actions leads to the state."""
     leads_to = (model.transition > 0).any(axis=1)  # (S, S)
     seen = model.start > 0
-    while True:
-        more = seen | (seen @ leads_to)
-        if (more == seen).all():
-            return seen
+    while (more := seen | (seen @ leads_to)).sum() > seen.sum():
         seen = more
+    return seen
 
 
 def exact_metrics(model: Model, q: np.ndarray, exact_q: np.ndarray, steps: int) -> dict[str, float]:
-    """What the greedy policies of Q and Q* return, computed instead of played, and max |Q - Q*|."""
+    """Expected returns of the greedy policies of Q and of Q*, and max |Q - Q*| over the reachable states."""
     return {
         "eval/exact_return": expected_return(model, q.argmax(axis=1), steps),
         "eval/optimal_return": expected_return(model, exact_q.argmax(axis=1), steps),
@@ -303,309 +326,253 @@ def exact_metrics(model: Model, q: np.ndarray, exact_q: np.ndarray, steps: int) 
     }
 
 
-# From here on: arguments, environments, files, the command line. Nothing of it is particular to the algorithm.
+# The algorithm ends here. The rest is environments, files and the command line, the same in every script here.
 
 
-class BadInput(ValueError):
-    """What was asked for cannot be done; the message is one sentence for the user."""
+class Stop(Exception):
+    """Stop(sentence, code) ends the program; code 2: bad input, 1: the run failed."""
 
 
 def check(args: Args) -> None:
-    """Raises BadInput for the first argument out of its range. Takes 1e5 for a whole number too."""
-    for name, hint in get_type_hints(Args, include_extras=True).items():
-        if get_origin(hint) is Annotated and (value := getattr(args, name)) is not None:
-            least, most = hint.__metadata__
-            if not least <= value <= most:
-                raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
-            setattr(args, name, value if hint.__origin__ is float else int(value))
-    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy")):
-        if wanted and not importlib.util.find_spec(package):
-            raise BadInput(f"{package} is missing: pip install {package}")
-
-
-def of_environment(error: BaseException) -> bool:
-    """Whether the environment's own code raised it: then the traceback helps, not a sentence as for what is missing."""
-    library = str(Path(gym.__file__).parent)  # which calls the environment
-    for raised in (error, error.__cause__ or error):
-        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.__traceback__)]
-        behind = dropwhile(lambda file: not file.startswith(library), files)
-        if any(not file.startswith((library, __file__)) and "importlib" not in file for file in behind):
-            return not isinstance(error, ImportError | KeyboardInterrupt)
-    return False
-
-
-def literal(text: str):
-    """The value of a Python literal, as of False, 0.5 or [1, 2]; of what is none, as of 8x8, the text itself."""
+    """Raises ValueError, one sentence, for a flag out of its range or a package that is missing."""
+    flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
+    for wrong, sentence in (
+        (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
+        (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
+        (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
+    ):
+        if wrong:
+            raise ValueError(sentence)
 
 
-def every_action(space: gym.Space) -> list:
-    """What the environment takes for the actions 0, 1, 2, ... Raises BadInput if they cannot be listed."""
-    if isinstance(space, gym.spaces.Discrete):
-        return list(range(space.start, space.start + space.n))
-    if not isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
-        raise BadInput(f"its actions are {space}; supported are Box of shape (1,) and what can be listed")
-    sizes, start = getattr(space, "nvec", np.full(space.shape, 2)), getattr(space, "start", 0)
-    if math.prod(sizes.ravel().tolist()) > 1_000:
-        raise BadInput(f"its actions {space} are more than 1,000 combinations")
-    return [(start + np.reshape(row, space.shape)).astype(space.dtype) for row in np.ndindex(*sizes.ravel())]
-
-
-class PlainEnv(gym.Wrapper):
-    """Takes the number of an action; returns what `observe` makes of an observation, a float, and two bools.
-
-    Raises FloatingPointError for rewards that are not finite, and observations for which `observe` returns None.
-    """
-
-    def __init__(self, env: gym.Env, observation_space: gym.Space, observe: Callable):
-        super().__init__(env)
-        self.actions, self.observe, self.steps = every_action(env.action_space), observe, 0
-        self.observation_space, self.action_space = observation_space, gym.spaces.Discrete(len(self.actions))
-
-    def reset(self, **options):
-        obs, info = self.env.reset(**options)
-        return self.observed(obs, 0.0), info
-
-    def step(self, action):
-        self.steps += 1
-        obs, reward, terminated, truncated, info = self.env.step(self.actions[action])
-        reward = float(np.asarray(reward).item())  # an array of one number too
-        return self.observed(obs, reward), reward, bool(terminated), bool(truncated), info
-
-    def observed(self, obs, reward):
-        seen = self.observe(obs)
-        if seen is None or not math.isfinite(reward):
-            sent = f"{self.spec.id} sent {obs} and the reward {reward} at its step {self.steps:,}"
-            raise FloatingPointError(f"{sent}: not finite, or not of its observation space")
-        return seen
-
-
-def bin_edges(low: float, high: float, whole: bool, bins: int) -> list[float]:
-    """What lies between the values of one dimension: of a few whole numbers each is one, else there are bins.
-
-    Without bounds (some environments write that as a huge number) arctan(x) has equal bins: the finest are around 0.
-    """
-    if whole and high - low < 1_000:
-        return list(range(int(low) + 1, int(high) + 1))
-    if low > -1e6 and high < 1e6:
-        return np.linspace(low, high, bins + 1)[1:-1].tolist()
-    return np.tan(np.linspace(np.arctan(low), np.arctan(high), bins + 1)[1:-1]).tolist()
-
-
-def finite(space: gym.Space, bins: int) -> tuple[list[int], Callable]:
-    """How many values each part of an observation has, and a function that says which one, 0, 1, 2, ..., each part is.
-
-    The function says -1 where a number is not finite. Raises BadInput.
-    """
-    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        keys = list(space) if isinstance(space, gym.spaces.Dict) else range(len(space))
-        parts = [(key, *finite(space[key], bins)) for key in keys]
-        sizes = [size for _, part_sizes, _ in parts for size in part_sizes]
-        return sizes, lambda obs: [value for key, _, values in parts for value in values(obs[key])]
-    if isinstance(space, gym.spaces.Discrete):
-        return [int(space.n)], lambda obs: [int(obs) - int(space.start)]
-    if isinstance(space, gym.spaces.MultiDiscrete):
-        return space.nvec.ravel().tolist(), lambda obs: np.ravel(obs - space.start).tolist()
-    if isinstance(space, gym.spaces.MultiBinary):
-        return [2] * math.prod(space.shape), lambda obs: np.ravel(obs).tolist()
-    if not isinstance(space, gym.spaces.Box):
-        raise BadInput(f"its observations hold a {space}, which no table has a place for: wrap it to leave that out")
-    whole = np.issubdtype(space.dtype, np.integer)
-    low, high = space.low.ravel().tolist(), space.high.ravel().tolist()
-    edges = [bin_edges(*bounds, whole, bins) for bounds in zip(low, high, strict=True)]
-
-    def values(obs) -> list[int]:
-        pairs = zip(edges, np.ravel(obs).tolist(), strict=True)
-        return [bisect_right(edge, x) if math.isfinite(x) else -1 for edge, x in pairs]
-
-    return [len(edge) + 1 for edge in edges], values
-
-
-def make_env(args: Args, video: Path | None = None) -> gym.Env:
-    """An environment with observations 0 .. num_states - 1 and actions 0 .. num_actions - 1. Raises BadInput."""
-    drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
-    if unusable := [pair for pair in args.env_kwargs if "=" not in pair]:
-        raise BadInput(f"--env-kwargs takes NAME=VALUE, not {unusable[0]}")
-    kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
+def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
+    """The environment, with observations 0 .. num_states - 1 and actions 0 .. num_actions - 1. Raises Stop."""
+    options = dict(pair.split("=", 1) for pair in args.env_kwargs)
+    for name, text in options.items():
+        with suppress(ValueError, SyntaxError):  # text that is no Python literal, such as 8x8, stays text
+            options[name] = ast.literal_eval(text)
     try:
-        env = gym.make(args.env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)
-        if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
+        options |= {"render_mode": "rgb_array"} if args.capture_video else {}
+        env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
+        if args.capture_video:
             env.reset()
-            if np.shape(env.render())[2:] != (3,):
-                raise BadInput("its render() returns no picture (height, width, 3)")
-        if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
-            env = gym.wrappers.DiscretizeAction(env, args.action_bins)
-        if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
-            env = gym.wrappers.TimeLimit(env, 10_000)
-        sizes, values = finite(env.observation_space, args.observation_bins)
-        if math.prod(sizes) > 10_000_000:
-            raise BadInput(f"its observations make {math.prod(sizes):.3g} states, and a table takes at most 10,000,000")
-
-        def to_state(obs) -> int | None:
-            state = 0
-            for size, value in zip(sizes, values(obs), strict=True):
-                if not 0 <= value < size:
-                    return None
-                state = state * size + value
-            return int(state)
-
-        env = PlainEnv(env, gym.spaces.Discrete(math.prod(sizes)), to_state)
-    except Exception as error:
-        if of_environment(error):
-            raise
-        raise BadInput(f"cannot make {args.env_id}: {str(error) or 'it draws no pictures'}") from error
-    if drawing and video:
-        warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
-        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
+            if not env.render_mode or np.shape(env.render())[2:] != (3,):
+                raise gym.error.Error("its render() returns no picture (height, width, 3)")
+        env = numbered_states(numbered_actions(env, args.action_bins), args.observation_bins)
+    except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
+        if isinstance(error, TypeError) and "argument" not in str(error):
+            raise  # no wrong argument but a fault inside the environment, which keeps its traceback
+        raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
+    if env.spec.max_episode_steps is None:
+        env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
+    if args.capture_video and video_dir:
+        env = gym.wrappers.RecordVideo(env, str(video_dir), lambda episode: False, video_length=1_000)
     return env
 
 
+def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
+    """The environment with actions 0, 1, 2, ... of type int."""
+    space = env.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        return gym.wrappers.TransformAction(env, lambda action: action + int(space.start), gym.spaces.Discrete(space.n))
+    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # of MultiDiscrete, MultiBinary
+    if isinstance(space, gym.spaces.Box) and space.is_bounded() and action_bins ** math.prod(space.shape) <= 1_000:
+        return gym.wrappers.DiscretizeAction(env, action_bins)
+    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and math.prod(sizes.flat) <= 1_000:
+        table = np.array(list(np.ndindex(*sizes.flat)), space.dtype).reshape(-1, *space.shape)
+        table += getattr(space, "start", 0)
+        return gym.wrappers.TransformAction(env, table.__getitem__, gym.spaces.Discrete(len(table)))
+    kinds = "Discrete, and Box with bounds, MultiDiscrete and MultiBinary with at most 1,000 combinations"
+    raise gym.error.Error(f"its actions are {space}; supported are {kinds}")
+
+
+def numbered_states(env: gym.Env, bins: int) -> gym.Env:
+    """The environment with observations 0, 1, 2, ... of type int, and rewards of type float."""
+    space, dimensions = env.observation_space, divided(env.observation_space, bins)
+    num_states = math.prod(len(edges) + 1 for _, _, edges in dimensions)
+    if num_states > 10_000_000:
+        raise gym.error.Error("its observations make more than 10,000,000 states, too many for a table")
+
+    def to_state(obs) -> int:
+        state = 0
+        for (low, high, edges), number in zip(dimensions, numbers(space, obs), strict=True):
+            if not low <= number <= high:
+                raise Stop(f"{env.spec.id} sent {obs}: not finite, or not in its observation space", 1)
+            state = state * (len(edges) + 1) + bisect_right(edges, number)
+        return state
+
+    env = gym.wrappers.TransformReward(env, lambda reward: float(np.asarray(reward).item()))
+    return gym.wrappers.TransformObservation(env, to_state, gym.spaces.Discrete(num_states))
+
+
+def numbers(space: gym.Space, obs) -> list[float]:
+    """All numbers of an observation, one after the other."""
+    if isinstance(space, gym.spaces.Discrete):
+        return [obs]
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        keys = space if isinstance(space, gym.spaces.Dict) else range(len(space))
+        return [number for key in keys for number in numbers(space[key], obs[key])]
+    return np.ravel(obs).tolist()
+
+
+def divided(space: gym.Space, bins: int) -> list[tuple[float, float, list[float]]]:
+    """(lowest value, highest value, edges between the bins) of each number of an observation.
+
+    Every whole number has its own bin, unless a Box has more than 1,000 of them. A range without bounds, or with bounds
+    so large that they mean none, is divided into equal bins of arctan(x): they are finest around 0.
+    """
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        parts = space.values() if isinstance(space, gym.spaces.Dict) else space
+        return [dimension for part in parts for dimension in divided(part, bins)]
+    if isinstance(space, gym.spaces.Box):
+        bounds = space.low, space.high
+    elif isinstance(space, gym.spaces.MultiBinary):
+        bounds = np.zeros(space.shape, int), np.ones(space.shape, int)
+    elif isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        sizes = space.n if isinstance(space, gym.spaces.Discrete) else space.nvec
+        bounds = space.start, space.start + sizes - 1
+    else:
+        raise gym.error.Error(f"its observations hold a {space}, which no table can hold: wrap it to leave that out")
+    dimensions, largest = [], sys.float_info.max
+    for low, high in zip(*(np.ravel(bound).tolist() for bound in bounds), strict=True):
+        if isinstance(low, int) and (high - low < 1_000 or not isinstance(space, gym.spaces.Box)):
+            dimensions.append((low, high, list(range(low + 1, high + 1))))
+        elif low > -1e6 and high < 1e6:
+            dimensions.append((-largest, largest, np.linspace(low, high, bins + 1)[1:-1].tolist()))
+        else:
+            angles = np.linspace(np.arctan(low), np.arctan(high), bins + 1)[1:-1]
+            dimensions.append((-largest, largest, np.tan(angles).tolist()))
+    return dimensions
+
+
 def make_run_dir(args: Args) -> Path:
-    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time}, a second on where that exists, and its args.json."""
+    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json. Raises Stop."""
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
     unix_time = int(time.time())
-    while (run_dir := Path(args.runs_dir) / f"{name}{unix_time}").exists():
+    while (run_dir := args.runs_dir / f"{name}{unix_time}").exists():
         unix_time += 1
     try:
         run_dir.mkdir(parents=True)
     except OSError as error:
-        raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
-    git = "git describe --always --dirty --abbrev=40 --exclude '*'"  # prints nothing outside a repository
-    commit = subprocess.run(git, shell=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    versions = {package.__name__: str(package.__version__) for package in (gym, np)}
-    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version(), **versions}
-    machine = {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
-    (run_dir / "args.json").write_text(json.dumps({**asdict(args), **origin, **machine}, indent=2, default=str))
+        raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
+    sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
+    versions = {package.__name__: str(package.__version__) for package in (torch, gym, np)}
+    content = {**asdict(args), "command": sys.argv, "sha256": sha256, "python": sys.version.split()[0], **versions}
+    (run_dir / "args.json").write_text(json.dumps(content, indent=2, default=str))
     return run_dir
 
 
-def start_wandb(args: Args, name: str):
-    """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
-    import wandb  # only --track needs it, and it takes half a second
+class Run:
+    """The files of a run: scalars for TensorBoard and, with --track, W&B; the table; result.json."""
 
-    names = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
-    options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
-    try:
-        return wandb.init(mode=args.wandb_mode, **options)
-    except ValueError as error:
-        raise BadInput(f"W&B refuses its settings, such as WANDB_MODE: {' '.join(str(error).split()):.200}") from error
-    except wandb.Error as error:
-        reason = str(error).splitlines()[0]
-        print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
-        return wandb.init(mode="offline", **options)
+    def __init__(self, args: Args, run_dir: Path, table: QTable | DoubleQTable):
+        self.args, self.run_dir, self.table, self.wandb = args, run_dir, table, None
+        if args.track:
+            import wandb  # takes half a second, so only where it is asked for
 
+            names = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": run_dir.name}
+            try:
+                self.wandb = wandb.init(**names, config=asdict(args), save_code=True)
+            except (wandb.Error, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise Stop(f"W&B does not start ({reason:.200}); WANDB_MODE=offline needs no account", 2) from error
+            self.wandb.define_metric("*", step_metric="global_step")
+        self.writer = SummaryWriter(str(run_dir), flush_secs=5)
 
-@contextmanager
-def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
-    """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
-    run = start_wandb(args, run_dir.name) if args.track else None
-    with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
-        writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
+    def __enter__(self):
+        return self
 
-        def log(metrics: dict[str, float], global_step: int) -> None:
-            values = [{"tag": name, "simple_value": value} for name, value in metrics.items()]
-            event = Event(wall_time=time.time(), step=global_step, summary={"value": values})
-            writer.write(event.SerializeToString())
-            writer.flush()
-            if run:
-                run.log({**metrics, "global_step": global_step})
-            for name, value in metrics.items():
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"{name} is {value} at step {global_step:,} (lower --learning-rate?)")
+    def log(self, metrics: dict[str, float], global_step: int) -> None:
+        """Writes scalars. Raises Stop if one is not finite."""
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, global_step)
+        if self.wandb:
+            self.wandb.log({**metrics, "global_step": global_step})
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                reason = "--learning-rate is too high, or the environment sent a number that is not finite"
+                raise Stop(f"{name} is {value} at step {global_step:,}: {reason}", 1)
 
-        try:
-            yield log
-        finally:
-            if run:
-                for path in sorted(run_dir.glob("videos/*.mp4")):
-                    run.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
-                run.finish(exit_code=0 if (run_dir / "result.json").exists() else 1)
+    def save(self) -> None:
+        """Writes the table to q.part and renames it, so that no file is half written."""
+        with (self.run_dir / "q.part").open("wb") as file:
+            np.save(file, self.table.array())
+        (self.run_dir / "q.part").replace(self.run_dir / "q.npy")
 
+    def finish(self, result: dict, global_step: int, seconds: float) -> None:
+        """Writes result.json last: its presence marks a finished run. Prints a summary."""
+        sps, part = global_step / seconds, self.run_dir / "result.part"
+        self.writer.flush()
+        result |= {"global_step": global_step, "seconds": seconds, "sps": sps}
+        part.write_text(json.dumps(result, indent=2))
+        part.replace(self.run_dir / "result.json")
+        trained = f"trained {global_step:,} steps in {seconds:.0f} s ({sps:,.0f} steps/s)"
+        print(f"{self.args.env_id}: {summary(result, result['returns'])}, {trained}, see {self.run_dir}")
 
-def write_result(args: Args, run_dir: Path, result: dict, seconds: float) -> None:
-    """Writes result.json, last and at once, because a run that has it is complete; says how it went."""
-    steps, returns, speed = result["global_step"], result["returns"], result["global_step"] / seconds
-    (run_dir / "result.part").write_text(json.dumps({**result, "seconds": seconds, "sps": speed}, indent=2))
-    os.replace(run_dir / "result.part", run_dir / "result.json")
-    greedy = f"greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes"
-    trained = f"trained {steps:,} steps in {seconds:.0f} s ({speed:,.0f} steps/s)"
-    print(f"{args.env_id}: {greedy}, {trained}, see {run_dir}")
-
-
-def draw(env: gym.Env, q: np.ndarray, exact_q: np.ndarray | None, states: np.ndarray, path: Path) -> None:
-    """V and greedy actions as a grid, or else Q as a heat map, of `states` (S,) bool; beside it Q* if it is known."""
-    world = env.unwrapped
-    arrows = {FrozenLakeEnv: "←↓→↑", CliffWalkingEnv: "↑→↓←"}.get(type(world))  # what actions 0 to 3 mean
-    tables = {"learned": q} if exact_q is None else {"learned": q, "optimal": exact_q}
-    shown = [np.where(states[:, None], table, np.nan) for table in tables.values()]
-    if arrows:
-        grid = world.desc.shape if type(world) is FrozenLakeEnv else world.shape
-        shown = [table.max(axis=1).reshape(grid) for table in shown]
-    colours = {"vmin": np.nanmin(shown), "vmax": np.nanmax(shown)}  # in both pictures the same ones mean the same
-    figure = Figure(figsize=(6 * len(tables), 6), layout="compressed")
-    plots = figure.subplots(1, len(tables), squeeze=False)[0]
-    for plot, (title, table), values in zip(plots, tables.items(), shown, strict=True):
-        image = plot.imshow(values, interpolation="nearest", aspect="equal" if arrows else "auto", **colours)
-        if arrows:
-            plot.set(title=f"{title}: V(s) and the greedy action", xticks=[], yticks=[])
-            for state in np.flatnonzero(states & (np.ptp(table, axis=1) > 0)):  # where it matters which
-                y, x = divmod(state, grid[1])
-                plot.text(x, y, arrows[table[state].argmax()], color="white", ha="center", va="center")
-        else:
-            plot.set(title=f"{title}: Q(s, a)", xlabel="action", ylabel="state")
-    figure.colorbar(image, ax=plots)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    def __exit__(self, *_) -> None:
+        self.save()
+        self.writer.close()
+        if self.wandb:
+            for path in sorted(self.run_dir.glob("videos/*.mp4")):
+                self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
+            self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
 
 
-def as_trained(args: Args) -> Args:
-    """The arguments with env_id and all below it as in the args.json beside the weights, where there is one."""
-    path = Path(args.evaluate)
-    stored = path / "args.json" if path.is_dir() else path.with_name("args.json")
-    try:
-        content = json.loads(stored.read_text()) if stored.exists() else {}
-    except ValueError as error:
-        raise BadInput(f"{stored} is not what a run writes: {error}") from error
-    names = [field.name for field in fields(Args)]
-    kept = {name: content[name] for name in names[names.index("env_id") :] if name in content}
-    return replace(args, **{name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()})
+def summary(metrics: dict, returns: list[float]) -> str:
+    values = "Q predicted {eval/q_predicted:.2f}, realised {eval/q_realised:.2f}".format_map(metrics)
+    return f"greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes, {values}"
 
 
 def play(args: Args) -> None:
-    """Loads the table at args.evaluate, plays and prints the return. Raises BadInput if it does not fit."""
-    check(args)
-    path, trained_on = Path(args.evaluate), as_trained(args).env_id
-    path = path / "q.npy" if path.is_dir() else path
-    if trained_on != args.env_id:
-        raise BadInput(f"{path} does not hold a table for {args.env_id}: it was made on {trained_on}")
-    with closing(make_env(args)) as env:
-        shape = int(env.observation_space.n), int(env.action_space.n)
+    """Plays with a stored table. Flags from env_id on come from args.json, unless given. Raises Stop."""
+    path = args.evaluate / "q.npy" if args.evaluate.is_dir() else args.evaluate
+    stored, names = path.with_name("args.json"), [field.name for field in fields(Args)]
     try:
+        content = json.loads(stored.read_text()) if stored.exists() else {}
+        trained = replace(args, **{name: content[name] for name in names[names.index("env_id") :] if name in content})
+    except ValueError as error:
+        raise Stop(f"{stored} is not what a run writes: {error}", 2) from error
+    args = tyro.cli(Args, default=trained)  # reads the command line again, over the stored flags
+    env = make_env(args, path.parent / "videos")
+    shape = int(env.observation_space.n), int(env.action_space.n)
+    try:
+        if args.env_id != trained.env_id:
+            raise ValueError(f"the table was trained on {trained.env_id}")
         q = np.load(path)
         if q.shape != shape or q.dtype != np.float64:
-            raise ValueError(f"it holds {q.dtype} of shape {q.shape}")
-    except Exception as error:  # reading a file that holds something else can fail in any way
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BadInput(f"{path} does not hold a table for {args.env_id}, of shape {shape} ({reason:.200})") from error
-    returns, _ = evaluate(args, q.__getitem__, path.parent / "videos" / "eval")
-    print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
+            raise ValueError(f"it holds {q.dtype} of shape {q.shape}, not {shape}")
+    except Exception as error:  # the file may hold anything
+        raise Stop(f"{path} does not hold a table for {args.env_id}: {' '.join(str(error).split()):.300}", 2) from error
+    with env:
+        if args.capture_video:
+            env.start_recording("eval-episode-0")
+        print(f"{args.env_id}: {summary(*evaluate(env, q.__getitem__, args, args.final_eval_episodes))}")
 
 
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    # No traceback of an OSError in TensorBoard's thread: its next add_scalar raises it here.
+    threading.excepthook = lambda hook: issubclass(hook.exc_type, OSError) or threading.__excepthook__(hook)
     args = tyro.cli(Args, description=__doc__)
     try:
-        # Flags that are given win over those of the run that is played again.
-        play(tyro.cli(Args, default=as_trained(args))) if args.evaluate else train(args)
-    except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
-        if of_environment(error):
-            raise
-        print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
+        play(args) if args.evaluate else train(args)
+    except (Stop, OSError, MemoryError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
+            raise  # all calls of an environment go through gymnasium: its faults keep their traceback
+        sentence, code = error.args if isinstance(error, Stop) else (error, 1)
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

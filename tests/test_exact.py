@@ -5,47 +5,22 @@ import numpy as np
 import pytest
 import torch
 from conftest import train
+from exact_solutions import policy_value
 
 import dqn
+from tabular_q import Model, read_model, value_iteration
 
 GAMMA = 0.99
 
 
-def optimal_q(model) -> np.ndarray:
-    """Q*, (states, actions), from P[s][a] = [(probability, next state, reward, terminated), ...]."""
-    q = np.zeros((len(model), len(model[0])))
-    while True:
-        v = q.max(axis=1)
-        backup = np.array(
-            [
-                [sum(p * (r + GAMMA * (0 if end else v[s2])) for p, s2, r, end in model[s][a]) for a in model[s]]
-                for s in model
-            ]
-        )
-        if np.abs(backup - q).max() < 1e-9:
-            return backup
-        q = backup
-
-
-def policy_value(model, policy) -> np.ndarray:
-    """V of a policy, (states,): the solution of V = R + γ P V."""
-    transition, reward = np.zeros((len(model), len(model))), np.zeros(len(model))
-    for s in model:
-        for p, s2, r, end in model[s][policy[s]]:
-            reward[s] += p * r
-            transition[s, s2] += 0 if end else p
-    return np.linalg.solve(np.eye(len(model)) - GAMMA * transition, reward)
-
-
 def test_value_iteration_itself():
     """The reference value of FrozenLake's start, and a chain worked out by hand: 0 -> 1 -> end, reward 1 at the end."""
-    assert optimal_q(gym.make("FrozenLake-v1").unwrapped.P)[0].max() == pytest.approx(0.5420, abs=5e-5)
-    chain = {
-        0: {0: [(1.0, 1, 0.0, False)], 1: [(1.0, 0, 0.0, False)]},
-        1: {0: [(1.0, 1, 1.0, True)], 1: [(1.0, 0, 0.0, False)]},
-    }
-    assert optimal_q(chain) == pytest.approx(np.array([[0.99, 0.99**2], [1.0, 0.99**2]]))
-    assert policy_value(chain, [0, 0]) == pytest.approx([0.99, 1.0])
+    frozen_lake = read_model(gym.make("FrozenLake-v1"))
+    assert value_iteration(frozen_lake, GAMMA)[0].max() == pytest.approx(0.5420, abs=5e-5)
+    transition = np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]])
+    chain = Model(transition, np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([1.0, 0.0]))
+    assert value_iteration(chain, GAMMA) == pytest.approx(np.array([[0.99, 0.99**2], [1.0, 0.99**2]]))
+    assert policy_value(chain, np.array([0, 0]), GAMMA) == pytest.approx([0.99, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -96,17 +71,17 @@ def test_learned_q_is_the_optimal_q(tmp_path, spy, env_id, bound, flags):
     args = dqn.Args(env_id=env_id, save_model=True, runs_dir=tmp_path, **fixed | defaults | flags)
     run_dir = train(args)
 
-    model = gym.make(env_id).unwrapped.P
-    exact = optimal_q(model)
+    model = read_model(gym.make(env_id))
+    exact = value_iteration(model, GAMMA)
     network = dqn.QNetwork(*exact.shape, args)
     network.load_state_dict(torch.load(run_dir / "model.pt", weights_only=True))
-    learned = network(torch.eye(len(model))).detach().numpy()
+    learned = network(torch.eye(len(exact))).detach().numpy()
     buffer = buffers[0][1]
     visited = np.zeros(exact.shape, bool)
     visited[buffer.obs[: buffer.size].argmax(axis=1), buffer.action[: buffer.size]] = True
     assert visited.sum() > visited.size / 2
 
     states = visited.any(axis=1)
-    loss = exact.max(axis=1) - policy_value(model, learned.argmax(axis=1))
+    loss = exact.max(axis=1) - policy_value(model, learned.argmax(axis=1), GAMMA)
     assert loss[states].max() < 1e-6, "the greedy policy is optimal"
     assert np.abs(learned - exact)[visited].max() < bound

@@ -17,6 +17,7 @@ values it.
 
 from dataclasses import dataclass
 
+import gymnasium as gym
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
@@ -27,6 +28,7 @@ from benchmark.claims import base
 from benchmark.report.statistics import draw_mean, said
 
 ENV_IDS = ("FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalking-v1", "Taxi-v4")
+ARROWS = {"FrozenLake-v1": "←↓→↑", "CliffWalking-v1": "↑→↓←"}  # of the actions 0 to 3 in the grids that are drawn
 A, B, END = 0, 1, 2
 RIGHT, LEFT = 0, 1
 ACTIONS = {A: 2, B: 10}
@@ -40,7 +42,7 @@ class Args(base.Args):
 
 
 def choices(double: bool, episodes: int, rng: np.random.Generator) -> np.ndarray:
-    """Whether left was chosen in A, in each episode (episodes,), by tabular_q.py's own target."""
+    """Whether left was chosen in A, in each episode (episodes,), by tabular_q.py's own targets."""
     q_a, q_b = ({state: [0.0] * n for state, n in ACTIONS.items()} | {END: [0.0]} for _ in range(2))
     if not double:
         q_b = q_a  # one table in both roles
@@ -54,7 +56,10 @@ def choices(double: bool, episodes: int, rng: np.random.Generator) -> np.ndarray
             next_state = B if (state, action) == (A, LEFT) else END
             reward = rng.normal(-0.1, 1.0) if state == B else 0.0
             q, other_q = (q_b, q_a) if double and rng.random() < 0.5 else (q_a, q_b)
-            y = tabular_q.td_target(q[next_state], other_q[next_state], reward, next_state == END, gamma=1.0)
+            if double:
+                y = tabular_q.double_td_target(q[next_state], other_q[next_state], reward, next_state == END, gamma=1.0)
+            else:
+                y = tabular_q.td_target(q[next_state], reward, next_state == END, gamma=1.0)
             q[state][action] += ALPHA * (y - q[state][action])
             left[episode] |= (state, action) == (A, LEFT)
             state = next_state
@@ -86,7 +91,8 @@ def optimal_policies(found: base.Findings) -> None:
     """The distance of runs with the defaults from the exact solutions."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     rows, lines = [], []
-    for env_id, runs in found.run({env_id: ("tabular_q.py", {"env_id": env_id}) for env_id in ENV_IDS}).items():
+    by_env = found.run({env_id: ("tabular_q.py", {"env_id": env_id}) for env_id in ENV_IDS})
+    for env_id, runs in by_env.items():
         scalars = base.scalars_of(runs)
         steps, error = base.series(scalars, "charts/q_error")
         _, exact = base.series(scalars, "eval/exact_return")
@@ -107,6 +113,30 @@ def optimal_policies(found: base.Findings) -> None:
     found.figure(
         figure, "tabular", "Distance of Q from Q*, and of the expected return from the optimal one, over steps"
     )
+    for env_id in ARROWS:
+        folder, _ = by_env[env_id][found.seeds[0]]
+        name = f"tabular_{env_id.split('-')[0].lower()}"
+        shows = f"{env_id}: V(s) and greedy actions, learned with seed {found.seeds[0]} and optimal"
+        found.figure(grid(env_id, np.load(folder / "q.npy")), name, shows)
+
+
+def grid(env_id: str, q: np.ndarray):
+    """A figure of V(s) and the greedy actions in the grid, of Q (S, A) and of Q*; unreachable states stay empty."""
+    env = gym.make(env_id)
+    model, (height, width) = tabular_q.read_model(env), getattr(env.unwrapped, "shape", (4, 4))
+    reachable = tabular_q.reachable(model)
+    tables = {"learned": q, "optimal": tabular_q.value_iteration(model, tabular_q.Args.gamma)}
+    values = [np.where(reachable, table.max(axis=1), np.nan).reshape(height, width) for table in tables.values()]
+    colours = {"vmin": np.nanmin(values), "vmax": np.nanmax(values)}  # the same scale in both pictures
+    figure, plots = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for plot, (title, table), value in zip(plots, tables.items(), values, strict=True):
+        image = plot.imshow(value, **colours)
+        plot.set(title=f"{env_id}, {title}: V(s) and the greedy action", xticks=[], yticks=[])
+        for state in np.flatnonzero(reachable & (np.ptp(table, axis=1) > 0)):  # where the action matters
+            y, x = divmod(state, width)
+            plot.text(x, y, ARROWS[env_id][table[state].argmax()], color="white", ha="center", va="center")
+    figure.colorbar(image, ax=plots)
+    return figure
 
 
 def main() -> None:
