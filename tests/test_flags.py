@@ -1,33 +1,26 @@
-"""Every flag of every script acts: a run with another value differs where that flag is meant to act.
+"""Every flag of every script acts: a run with another value differs in the effect of that flag.
 
-One table a script. A row is the flag, another value, and what must differ: the name of a scalar or of a field of
-result.json, a file, or "folder", the run folder's name. A flag that no row and no other test has is an error.
+One table a script. A row is the flag, another value, and the effect that must differ: the name of a scalar or of a
+field of result.json, a file, or "folder", the run folder's name. A flag that no row and no other test has is an error.
+A script is run for the flags that its own text reads. Where it reads a flag in definitions that have dqn.py's text, the
+run of dqn.py is the test.
 """
 
+import functools
+import importlib
 import json
+import re
 from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
+import torch
 import wandb
 from conftest import scalars, train
 
-import c51
-import double_dqn
-import dqn
-import dqn_atari
-import drqn
-import dueling_dqn
-import fqi
-import n_step_dqn
-import noisy_dqn
-import per_dqn
-import pqn
-import qt_opt
-import rainbow
-import tabular_q
+from tools.ladder import definitions, read
 
-TRACKING = {"track": True, "wandb_project_name": "p", "wandb_entity": "e", "wandb_mode": "offline"}
+TRACKING = {"track": True, "wandb_project_name": "p", "wandb_entity": "e"}
 ELSEWHERE = {  # flags with tests of their own
     "cuda": "test_cuda_without_a_gpu below, and tests that need a GPU",
     "compile": "test_compile_compiles below, test_drqn.py",
@@ -42,7 +35,8 @@ COMMON = {
     "seed": (2, "eval/q_predicted"),
     "capture_video": (True, "videos"),
     "gamma": (0.5, "eval/q_predicted"),
-    "eval_episodes": (3, "returns"),
+    "eval_episodes": (3, "eval/q_predicted"),
+    "final_eval_episodes": (3, "returns"),
 }
 RUN = {
     **COMMON,
@@ -64,7 +58,7 @@ RUN = {
 }
 DQN = {
     **RUN,
-    "env_id": ("Acrobot-v1", "folder"),
+    "env_id": ("Acrobot-v1", "eval/episodic_return"),
     "env_kwargs": (("sutton_barto_reward=True",), "charts/episodic_return"),
     "max_episode_steps": (7, "charts/episodic_length"),
     "action_bins": (3, "losses/q_values"),
@@ -72,7 +66,6 @@ DQN = {
     "hidden_sizes": ((16, 16), "losses/td_loss"),
 }
 PER = {
-    "priority": ("rank", "losses/td_loss"),
     "prioritized_replay_alpha": (0.1, "losses/td_loss"),
     "prioritized_replay_beta": (0.9, "charts/beta"),
     "prioritized_replay_eps": (0.5, "losses/td_loss"),
@@ -81,15 +74,14 @@ N_STEP = {"n_step": (5, "losses/td_loss")}
 NOISY = {"noisy_std": (0.1, "losses/td_loss")}
 C51 = {
     "n_atoms": (5, "losses/td_loss"),
-    "v_min": (-50.0, "losses/edge_mass"),
+    "v_min": (-50.0, "losses/td_loss"),
     "v_max": (1.0, "losses/clipped_mass"),
 }
 NO_LOSS = {name: row for name, row in DQN.items() if name != "loss"}
-RAINBOW = {name: row for name, row in PER.items() if name != "priority"} | {"v_min": (-50.0, "losses/td_loss")}
 DRQN = {"sequence_length": (5, "losses/td_loss"), "burn_in": (4, "losses/td_loss")}
 QT_OPT = {
     **{name: row for name, row in DQN.items() if name not in ("action_bins", "env_id")},
-    "env_id": ("MountainCarContinuous-v0", "folder"),
+    "env_id": ("MountainCarContinuous-v0", "eval/episodic_return"),
     "env_kwargs": (("g=5.0",), "charts/episodic_return"),
     "target_lag": (50, "losses/td_loss"),
     "cem_iterations": (1, "losses/td_loss"),
@@ -110,7 +102,7 @@ TABULAR = {
     **COMMON,
     "seed": (2, "charts/episodic_return"),
     "gamma": (0.5, "losses/td_error"),
-    "env_id": ("CliffWalking-v1", "folder"),
+    "env_id": ("CliffWalking-v1", "eval/episodic_return"),
     "env_kwargs": (("is_slippery=False",), "charts/episodic_length"),
     "max_episode_steps": (7, "charts/episodic_length"),
     "observation_bins": (3, "eval/q_predicted"),
@@ -126,7 +118,7 @@ TABULAR = {
 }
 FQI = {
     **COMMON,
-    "env_id": ("Acrobot-v1", "folder"),
+    "env_id": ("Acrobot-v1", "eval/episodic_return"),
     "env_kwargs": (("sutton_barto_reward=True",), "losses/q_values"),
     "max_episode_steps": (7, "returns"),
     "action_bins": (3, "losses/q_values"),
@@ -148,7 +140,7 @@ ATARI = {
     "tau": (0.5, "losses/q_values"),
     "target_network_frequency": (150, "losses/q_values"),
     "eval_frequency": (50, "eval/episodic_return"),
-    "env_id": ("ALE/Pong-v5", "folder"),
+    "env_id": ("ALE/Pong-v5", "losses/td_loss"),
     "num_envs": (2, "losses/td_loss"),
     "start_e": (0.2, "losses/td_loss"),
     "exploration_fraction": (1.0, "charts/epsilon"),
@@ -162,25 +154,25 @@ ATARI = {
     "frame_skip": (2, "frames"),
     "max_frames": (60, "charts/episodic_length"),
 }
+TWICE = {"eval_frequency": 200, "eval_episodes": 2, "final_eval_episodes": 2}
+DQN_BASE = {
+    **TWICE, "total_timesteps": 400, "learning_starts": 200, "batch_size": 16, "hidden_sizes": (16,), "tau": 1.0,
+    "target_network_frequency": 20, "learning_rate": 1e-2,
+}  # fmt: skip
 BASE = {  # of a run of a tenth of a second, or, on Atari, of one
-    dqn: {
-        "total_timesteps": 400, "learning_starts": 200, "batch_size": 16, "hidden_sizes": (16,), "tau": 1.0,
-        "target_network_frequency": 20, "eval_frequency": 200, "eval_episodes": 2, "learning_rate": 1e-2,
+    "qt_opt": {**DQN_BASE, "max_episode_steps": 20, "train_frequency": 4},
+    "pqn": {
+        **TWICE, "total_timesteps": 400, "num_envs": 4, "num_steps": 10, "num_minibatches": 2, "update_epochs": 2,
+        "hidden_sizes": (16,), "learning_rate": 1e-2,
     },
-    pqn: {
-        "total_timesteps": 400, "num_envs": 4, "num_steps": 10, "num_minibatches": 2, "update_epochs": 2,
-        "hidden_sizes": (16,), "eval_frequency": 200, "eval_episodes": 2, "learning_rate": 1e-2,
-    },
-    tabular_q: {"total_timesteps": 4_000, "eval_frequency": 2_000, "eval_episodes": 2, "end_e": 0.3},
-    fqi: {"dataset_size": 400, "iterations": 4, "eval_frequency": 2, "eval_episodes": 2, "regressor": "linear"},
-    dqn_atari: {
+    "tabular_q": {**TWICE, "total_timesteps": 4_000, "eval_frequency": 2_000, "end_e": 0.3},
+    "fqi": {"dataset_size": 400, "iterations": 4, "eval_frequency": 2, "eval_episodes": 2, "regressor": "linear"},
+    "dqn_atari": {
         "env_id": "ALE/Breakout-v5", "total_timesteps": 200, "learning_starts": 100, "batch_size": 4, "cuda": False,
         "buffer_size": 500, "target_network_frequency": 20, "eval_frequency": 100, "eval_episodes": 2,
         "max_frames": 200, "num_threads": 1, "learning_rate": 1e-3, "exploration_fraction": 0.5,
     },
 }  # fmt: skip
-BASE |= {script: BASE[dqn] for script in (double_dqn, dueling_dqn, per_dqn, n_step_dqn, noisy_dqn, c51, rainbow, drqn)}
-BASE[qt_opt] = BASE[dqn] | {"max_episode_steps": 20, "train_frequency": 4}
 WHERE = {  # in which setting a flag acts at all
     "observation_bins": {"env_id": "CartPole-v1"},
     "action_bins": {"env_id": "Pendulum-v1"},
@@ -189,17 +181,37 @@ WHERE = {  # in which setting a flag acts at all
     "target_lag": {"env_id": "MountainCarContinuous-v0"},  # on Pendulum-v1 values fall at first: the newer are smaller
 }
 TABLES = {
-    dqn: DQN, double_dqn: DQN, dueling_dqn: DQN, per_dqn: DQN | PER, n_step_dqn: DQN | N_STEP,
-    noisy_dqn: DQN | NOISY, c51: NO_LOSS | C51, rainbow: NO_LOSS | N_STEP | NOISY | C51 | RAINBOW,
-    drqn: DQN | DRQN, qt_opt: QT_OPT, pqn: PQN,
-    tabular_q: TABULAR, fqi: FQI, dqn_atari: ATARI,
+    "dqn": DQN, "double_dqn": DQN, "dueling_dqn": DQN, "per_dqn": DQN | PER, "n_step_dqn": DQN | N_STEP,
+    "noisy_dqn": DQN | NOISY, "c51": NO_LOSS | C51, "rainbow": NO_LOSS | PER | N_STEP | NOISY | C51,
+    "drqn": DQN | DRQN, "qt_opt": QT_OPT, "pqn": PQN,
+    "tabular_q": TABULAR, "fqi": FQI, "dqn_atari": ATARI,
 }  # fmt: skip
-ROWS = [(script, name, *row) for script, table in TABLES.items() for name, row in table.items()]
+
+
+@functools.cache
+def own_flags(name):
+    """The flags that a script reads in definitions of its own: with another text than in dqn.py."""
+    parts, theirs = definitions(read(f"{name}.py")), {} if name == "dqn" else definitions(read("dqn.py"))
+    own = "\n".join(text for part, text in parts.items() if part != "Args" and text != theirs.get(part))
+    return {flag for flag in re.findall(r"^    (\w+): ", parts["Args"], re.M) if re.search(rf"\.{flag}\b", own)}
+
+
+def is_own(name, flag):
+    """Whether a script needs a run for this flag. All scripts but dqn.py read some flags only in dqn.py's text."""
+    return name == "dqn" or flag in own_flags(name)
+
+
+ROWS = [(name, flag, *row) for name, table in TABLES.items() for flag, row in table.items() if is_own(name, flag)]
+FAMILY = [name for name, table in TABLES.items() if "hidden_sizes" in table]
+
+
+def module(name):
+    return importlib.import_module(name)
 
 
 def outcome(script, folder, seen, **arguments):
-    """All that a run leaves, by name: scalars without the clock, fields of result.json, files, the folder's name."""
-    run_dir = train(script.Args(**{**BASE[script], "runs_dir": folder / "runs", **arguments}))
+    """Everything that a run leaves, by name: scalars without the clock, fields of result.json, files, the folder."""
+    run_dir = train(script.Args(**{**BASE.get(script.__name__, DQN_BASE), "runs_dir": folder / "runs", **arguments}))
     result = json.loads((run_dir / "result.json").read_text())
     files = {path.name for place in (folder, run_dir) for path in place.iterdir()}
     name, _ = run_dir.name.rsplit("__", 1)  # without the time
@@ -210,79 +222,97 @@ def outcome(script, folder, seen, **arguments):
 def seen(monkeypatch):
     """The number of threads at the last evaluation."""
     found = []
-    for script in TABLES:
+
+    def watch(script):
         evaluate = script.evaluate
 
-        def watched(*arguments, evaluate=evaluate, **more):
-            found[:] = [dqn.torch.get_num_threads()]
+        def watched(*arguments, **more):
+            found[:] = [torch.get_num_threads()]
             return evaluate(*arguments, **more)
 
         monkeypatch.setattr(script, "evaluate", watched)
-    return found
+        return found
+
+    return watch
 
 
 @pytest.fixture(scope="module")
 def without_flag():
-    """What a script leaves without another value of a flag: {(script, *setting): outcome}."""
+    """The outcomes without another value of a flag: {(name of the script, *setting): outcome}."""
     return {}
 
 
-@pytest.mark.parametrize("script", TABLES, ids=lambda script: script.__name__)
-def test_every_flag_has_a_row(script):
-    names = {field.name for field in fields(script.Args)} - {"runs_dir"}  # which every run here is given
-    assert names - TABLES[script].keys() - ELSEWHERE.keys() == set()
-    assert TABLES[script].keys() - names == set()
+@pytest.mark.parametrize("name", TABLES)
+def test_every_flag_has_a_row(name):
+    flags = {field.name for field in fields(module(name).Args)} - {"runs_dir"}  # every run here is given runs_dir
+    assert flags - TABLES[name].keys() - ELSEWHERE.keys() == set()
+    assert TABLES[name].keys() - flags == set()
 
 
-@pytest.mark.parametrize(
-    ("script", "name", "value", "what"), ROWS, ids=[f"{script.__name__}-{name}" for script, name, *_ in ROWS]
-)
-def test_the_flag_acts(tmp_path, tmp_path_factory, monkeypatch, without_flag, seen, script, name, value, what):
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "dqn"])
+def test_a_flag_without_a_run_is_read_in_the_text_of_dqn(name):
+    """So that dqn.py's run is the test: the definitions that read the flag are the same there and here."""
+    shared, theirs = definitions(read(f"{name}.py")), definitions(read("dqn.py"))
+    text = "\n".join(part for key, part in shared.items() if key != "Args" and part == theirs.get(key))
+    for flag in TABLES[name].keys() - own_flags(name) - {"exp_name"}:
+        assert flag in TABLES["dqn"] and re.search(rf"\.{flag}\b", text), flag
+
+
+@pytest.mark.parametrize(("name", "flag", "value", "effect"), ROWS, ids=[f"{name}-{flag}" for name, flag, *_ in ROWS])
+def test_the_flag_acts(tmp_path, tmp_path_factory, monkeypatch, without_flag, seen, name, flag, value, effect):
     monkeypatch.chdir(tmp_path)
-    where = WHERE.get(name, {})
+    where, script = WHERE.get(flag, {}), module(name)
+    found = seen(script)
     (tmp_path / "with").mkdir()
-    if name == "dataset":
+    if flag == "dataset":
         value = str(tmp_path / "with" / value)
-    if (script, *where.items()) not in without_flag:  # once for all flags of a script that act in the same setting
-        folder = tmp_path_factory.mktemp("without")
-        without_flag[script, *where.items()] = outcome(script, folder, seen, **where)
-    without = without_flag[script, *where.items()]
-    assert getattr(script.Args(**{**BASE[script], **where}), name) != value, "another value"
-    changed = outcome(script, tmp_path / "with", seen, **where, **{name: value})
-    assert what in {**without, **changed}
-    assert changed.get(what) != without.get(what)
+    if (name, *where.items()) not in without_flag:  # once for all flags of a script that act in the same setting
+        without_flag[name, *where.items()] = outcome(script, tmp_path_factory.mktemp("without"), found, **where)
+    without = without_flag[name, *where.items()]
+    given = {**BASE.get(name, DQN_BASE), **where}
+    assert getattr(script.Args(**given), flag) != value, "another value"
+    changed = outcome(script, tmp_path / "with", found, **where, **{flag: value})
+    assert effect in {**without, **changed}
+    assert changed.get(effect) != without.get(effect)
 
 
-@pytest.mark.parametrize("script", TABLES, ids=lambda script: script.__name__)
-def test_tracking(tmp_path, monkeypatch, seen, script):
-    """--track starts a W&B run with the other flags, and what goes to TensorBoard goes there too."""
-    started, logged = [], []
-    run = SimpleNamespace(log=logged.append, finish=lambda exit_code: None)
-    monkeypatch.setattr(wandb, "init", lambda **options: started.append(options) or run)
-    found = outcome(script, tmp_path, seen, **TRACKING)
+@pytest.mark.parametrize("name", [name for name in TABLES if is_own(name, "track")])
+def test_tracking(tmp_path, monkeypatch, seen, name):
+    """--track starts a W&B run with the other flags, and the scalars go to TensorBoard and to W&B."""
+    started, logged, axes = [], [], []
+
+    def init(**options):
+        started.append(options)
+        return SimpleNamespace(log=logged.append, finish=lambda exit_code: None, define_metric=define)
+
+    def define(name, step_metric):
+        axes.append((name, step_metric))
+
+    monkeypatch.setattr(wandb, "init", init)
+    found = outcome(module(name), tmp_path, seen(module(name)), **TRACKING)
     (options,) = started
-    assert {name: options[name] for name in ("project", "entity", "mode")} == {
-        "project": "p", "entity": "e", "mode": "offline",
-    }  # fmt: skip
+    assert (options["project"], options["entity"]) == ("p", "e") and axes == [("*", "global_step")]
     here = [metrics["eval/q_predicted"] for metrics in logged if "eval/q_predicted" in metrics]
     assert here == pytest.approx([value for _, value in found["eval/q_predicted"]])
 
 
-FAMILY = [script for script in TABLES if "compile" in {field.name for field in fields(script.Args)}]
+@pytest.mark.parametrize("name", [name for name in TABLES if is_own(name, "compile")])
+def test_compile_compiles(tmp_path, monkeypatch, seen, name):
+    script, asked = module(name), []
 
+    def watched(compute_loss, args):
+        asked.append((compute_loss, args.compile))
+        return compute_loss
 
-@pytest.mark.parametrize("script", [one for one in FAMILY if one is not drqn], ids=lambda script: script.__name__)
-def test_compile_compiles(tmp_path, monkeypatch, seen, script):
-    asked = []
-    monkeypatch.setattr(script, "compiled", lambda function, cuda: asked.append((function, cuda)) or function)
-    outcome(script, tmp_path, seen)
+    monkeypatch.setattr(script, "compiled", watched)
+    outcome(script, tmp_path, seen(script))
     assert asked == []
-    outcome(script, tmp_path, seen, compile=True)
-    assert asked == [(script.backpropagate, False)]
+    outcome(script, tmp_path, seen(script), compile=True)
+    assert asked == [(script.compute_loss, True)]
 
 
-@pytest.mark.parametrize("script", FAMILY, ids=lambda script: script.__name__)
-def test_cuda_without_a_gpu(monkeypatch, script):
-    monkeypatch.setattr(script.torch.cuda, "is_available", lambda: False)
-    with pytest.raises(script.BadInput, match="--cuda needs a GPU"):
-        script.check(script.Args(cuda=True))
+@pytest.mark.parametrize("name", FAMILY)
+def test_cuda_without_a_gpu(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--cuda needs a GPU"):
+        module(name).Args(cuda=True)
