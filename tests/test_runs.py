@@ -1,9 +1,11 @@
 """Whole runs learn, log, repeat themselves and leave the promised files (known bugs 37 to 41, 72 and 75)."""
 
 import hashlib
-import importlib
+import importlib.util
 import json
 import math
+import re
+import sys
 from contextlib import closing
 from functools import partial
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from conftest import ROOT, Counter, Spaces, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 import dqn
+from tools.ladder import HERE, definitions, read
 
 # Of a transition, beside dqn.py's: a tree of priorities; the end of an episode; both; its age in the episode.
 MORE_BYTES = {"per_dqn": 16, "n_step_dqn": 1, "rainbow": 17, "drqn": 8}
@@ -223,6 +226,102 @@ def test_environment_without_a_limit_is_given_one(small):
         for t in range(1, limit + 1):
             _, _, terminated, truncated, _ = env.step(0)  # up: it stays at the upper edge
             assert not terminated and truncated == (t == limit)
+
+
+WITH_NETWORK = [rung.script[:-3] for rung in HERE if "class QNetwork" in read(rung.script)]
+# Beside 500 steps with ε = 0: environments at once, or a smaller run; and the acts before the last evaluation.
+RUN_ONCE = {
+    "pqn": ({"num_envs": 5, "num_steps": 20, "num_minibatches": 2, "update_epochs": 2}, 500 // 5),
+    "dqn_atari": ({"total_timesteps": 60, "learning_starts": 30, "batch_size": 4, "buffer_size": 60}, 60),
+}
+RUN_ONCE["dqn_atari"][0].update(num_threads=1, max_frames=80, cuda=False, eval_frequency=61, eval_episodes=1)
+
+
+@pytest.fixture
+def edited(tmp_path, monkeypatch):
+    """edited(name) -> the script as a module, with one more linear layer at one place of its network."""
+
+    def load(name):
+        parts = definitions(read(f"{name}.py"))
+        size = {"qt_opt": "obs_dim + action_dim", "dqn_atari": "84"}.get(name, "obs_dim")
+        begin, forward = parts["QNetwork"].split("    def forward(")
+        assert begin.count("super().__init__()\n") == 1
+        begin = begin.replace(
+            "super().__init__()\n", f"super().__init__()\n        self.inserted = nn.Linear({size}, {size})\n"
+        )
+        forward = re.sub(r"(\n        x = .*\n)", r"\1        x = self.inserted(x)\n", forward, count=1)
+        assert forward.count("self.inserted(x)") == 1
+        path = tmp_path / f"edited_{name}.py"
+        path.write_text(read(f"{name}.py").replace(parts["QNetwork"], f"{begin}    def forward({forward}"))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, path.stem, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.mark.parametrize("name", WITH_NETWORK)
+def test_the_network_is_written_once(edited, tmp_path, monkeypatch, name):
+    """A layer is inserted at one place of the script's text. Each act calls the layer, each update learns it, and the
+    values that the script acts by are those of forward."""
+    script, networks, acts, learned = edited(name), [], [], []
+    act = "best_action" if name == "qt_opt" else "q_values"
+    make, acting, evaluate = script.QNetwork, getattr(script.QNetwork, act), script.evaluate
+
+    def called(layer, *_):
+        if acts and acts[-1] is None:
+            acts[-1] = layer
+        elif torch.is_grad_enabled():
+            learned.append(layer)
+
+    def watched_make(*arguments):
+        networks.append(make(*arguments))
+        networks[-1].inserted.register_forward_hook(called)
+        networks[-1].first = networks[-1].inserted.weight.detach().clone()
+        return networks[-1]
+
+    def watched_act(self, *arguments):
+        acts.append(None)
+        return acting(self, *arguments)
+
+    def watched_evaluate(*arguments):
+        seen.append(list(acts))
+        return evaluate(*arguments)
+
+    seen = []
+    monkeypatch.setattr(script, "QNetwork", watched_make)
+    monkeypatch.setattr(make, act, watched_act)
+    monkeypatch.setattr(script, "evaluate", watched_evaluate)
+    more, expected = RUN_ONCE.get(name, ({"learning_starts": 100, "batch_size": 16}, 500))
+    flags = {"total_timesteps": 500, "start_e": 0.0, "end_e": 0.0, "eval_frequency": 501, "runs_dir": tmp_path}
+    flags |= {} if name == "dqn_atari" else {"hidden_sizes": (16,), "eval_episodes": 1, "final_eval_episodes": 1}
+    run_dir = train(script.Args(**{**flags, **more}))
+    network = networks[0]
+    assert seen[0] == [network.inserted] * expected, "each act before the evaluation"
+    assert set(acts) == {network.inserted}, "and in it"
+    assert learned == [network.inserted] * result(run_dir)["updates"], "each update"
+    assert (network.inserted.weight - network.first).abs().max() > 1e-4 and (network.inserted.weight.grad != 0).any()
+
+    network.eval()  # without noise
+    obs = torch.rand(network.first.shape[0]) if name != "dqn_atari" else torch.randint(256, (1, 4, 84, 84)).byte()
+    obs = obs[: -network.action_dim] if name == "qt_opt" else obs
+    values = []
+    for _ in range(2):
+        if name == "qt_opt":
+            action, q = network.best_action(obs.numpy(), script.Args())
+            forward = network(obs, torch.from_numpy(action))
+        elif name == "drqn":
+            (q, _), (forward, _) = network.q_values(obs.numpy(), None), network(obs.unsqueeze(0))
+        else:
+            q, forward = network.q_values(obs.numpy()), network(obs)
+        forward = forward.softmax(dim=-1) @ network.atoms if name in ("c51", "rainbow") else forward
+        assert np.ravel(q) == pytest.approx(forward.detach().flatten().numpy(), rel=1e-4, abs=1e-5)
+        values.append(np.ravel(q).tolist())
+        with torch.no_grad():
+            network.inserted.weight.mul_(-2)
+    assert values[0] != pytest.approx(values[1], rel=1e-2, abs=1e-4), "the layer's weights decide"
 
 
 def test_same_seed_twice_is_equal_to_the_bit(script, small):
