@@ -195,7 +195,7 @@ def project(values: torch.Tensor, p: torch.Tensor, atoms: torch.Tensor) -> torch
     """
     delta_z = (atoms[-1] - atoms[0]) / (len(atoms) - 1)
     position = ((values - atoms[0]) / delta_z).clamp(0, len(atoms) - 1)  # 0 on the first atom, 1 on the second, ...
-    lower = position.floor().clamp(max=len(atoms) - 2)  # a value on the last atom has the pair of atoms below it
+    lower = position.floor().clamp(max=len(atoms) - 2)  # a value on the last atom belongs to the last pair
     fraction = position - lower  # 0: all to the lower atom, 1: all to the atom above it
     lower = lower.long()
     m = torch.zeros_like(p).scatter_add(1, lower, p * (1 - fraction))
@@ -203,7 +203,7 @@ def project(values: torch.Tensor, p: torch.Tensor, atoms: torch.Tensor) -> torch
 
 
 def compute_loss(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args):
-    """The mean loss over the batch, a scalar; for the log, Q(s, a) of the actions taken, (B,), and the clipped share."""
+    """The mean loss, a scalar; for the log, Q(s, a) of the actions taken, (B,), and clipped_mass, a scalar."""
     atoms = q_network.atoms  # (n_atoms,)
     with torch.no_grad():  # the target is a constant: no gradient flows through it
         next_logits = target_network(batch.next_obs)  # (B, num_actions, n_atoms)

@@ -1,133 +1,131 @@
-"""Rainbow: six ideas that each improve DQN, in one agent.
+"""Rainbow: six improvements of DQN in one agent.
 
-Each idea has a file of its own here, where it is explained; this file puts them together.
+Each idea has a file of its own, which explains it. This file combines them:
 
-    Double (double_dqn.py)     the online network chooses a', the target network says what it is worth
-    Dueling (dueling_dqn.py)   a stream for the state's value and one for the advantages of its actions
-    Replay (per_dqn.py)        what surprised more is drawn more often, and importance weights correct for it
-    N-step (n_step_dqn.py)     the target has n rewards before the network takes over
+    Double (double_dqn.py)     the online network chooses a', the target network gives its value
+    Dueling (dueling_dqn.py)   one stream for the value of the state, one for the advantages of the actions
+    Replay (per_dqn.py)        transitions with larger errors are drawn more often, importance weights correct for this
+    N-step (n_step_dqn.py)     the target has n rewards before the value from the network
     Noise (noisy_dqn.py)       noise on the weights explores in place of ε
-    C51 (c51.py)               the distribution of the return on N atoms, not its mean alone
+    C51 (c51.py)               the distribution of the return on N atoms in place of its mean
 
-What meets what, with k <= n the steps of a window:
+They meet in the target and in the loss of a window of k <= n steps:
 
-    a* = argmax_a' Σ_i z_i p_i(s_k, a'; θ, ε'')               Double: chosen by the online network
-    Z  = r_1 + γ r_2 + ... + γ^(k-1) r_k + γ^k z_i  with p_i(s_k, a*; θ_target, ε')        n-step, C51
-    loss = w × cross-entropy of the projected Z and p(s, a; θ, ε)                          C51, replay
+    a* = argmax_a' Σ_i z_i p_i(s_k, a'; θ, ε'')                                        Double
+    Z  = r_1 + γ r_2 + ... + γ^(k-1) r_k + γ^k z_i  with p_i(s_k, a*; θ_target, ε')    n-step, C51
+    loss = w × cross-entropy of the projected Z and p(s, a; θ, ε)                      C51, replay
 
 Hessel et al. (2018), "Rainbow: Combining improvements in deep reinforcement learning", AAAI, equation 3 and section
-"The integrated agent". Their choices, and where this file has another one:
+"The integrated agent". Choices of the paper and of this file:
 
-- A transition's priority is the Kullback-Leibler divergence of target and prediction, because that is what the loss
-  makes small. It is the cross-entropy less the target's own entropy, which no learning can remove. α is 0.5 as there.
-- ε, ε' and ε'' are drawn on their own for each update. (The paper does not say so; Fortunato et al., whose layers these
-  are, draw three where the online network is asked for a* too.)
-- The streams: logits of V and of A are added up, less the mean of A over actions, for each atom on its own; a softmax
-  over the atoms follows. Both streams share all but the last hidden layer. Every layer has noise; in the paper it is
-  every fully connected one, behind convolutions that have none.
-- β grows from 0.4 to 1 over the run, ε-greedy is off (--start-e and --end-e are 0), n is 3: the paper's. Learning rate,
-  batch and target network are dqn.py's, so that the files can be compared; the support is c51.py's.
+- The priority of a transition is the Kullback-Leibler divergence of target and prediction, because the loss makes it
+  small: it is the cross-entropy minus the entropy of the target, which learning cannot change. α is 0.5 as there.
+- Each update draws ε, ε' and ε'' independently. (The paper does not say this. Fortunato et al., who introduced these
+  layers, draw three noises where the online network also chooses a*.)
+- The logits of V and of A are added, minus the mean of A over the actions, for each atom. A softmax over the atoms
+  follows. The streams share all hidden layers but the last. Every layer has noise; in the paper every fully connected
+  layer has noise, and the convolutions before them have none.
+- β grows from 0.4 to 1 over the run, ε-greedy is off (--start-e and --end-e are 0), n is 3: as in the paper. Learning
+  rate, batch size and target network are dqn.py's, so that you can compare the files; the support is c51.py's.
 
-There are no switches that leave an idea out: what one does by itself is what its own file shows.
+No switch leaves an idea out. The idea's own file shows its effect.
 
-Changed from dqn.py: `NoisyLinear`, `draw_noise`, `SumTree`, `look_ahead`, `project`, `clipped_mass` and `td_loss` are
-the other files' text; `QNetwork`, `Batch`, `ReplayBuffer`, `td_target`, `backpropagate` and `train` put them together.
+Changed from dqn.py: `NoisyLinear`, `SumTree`, `look_ahead` and `project` are the other files' text; `QNetwork`,
+`Batch`, `ReplayBuffer`, `td_target`, `compute_loss` and `train` combine the ideas. There is no --loss.
 
     python rainbow.py --env-id CartPole-v1
     python rainbow.py --env-id LunarLander-v3 --v-min -300 --v-max 300
 """
 
 import ast
-import importlib.util
+import hashlib
 import io
 import json
 import math
-import os
-import platform
 import random
 import signal
-import subprocess
 import sys
+import threading
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
-from itertools import dropwhile, pairwise
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
+from typing import Annotated, NamedTuple, get_type_hints
 
 import gymnasium as gym
 import numpy as np
-import psutil
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import tyro
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.summary.writer.record_writer import RecordWriter
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, create_model
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-Count = Annotated[int, 1, math.inf]  # types with their ranges
-Limit = Annotated[int | None, 1, math.inf]
-Share = Annotated[float, 0, 1]
-PositiveShare = Annotated[float, 1e-12, 1]
-Positive = Annotated[float, 1e-12, math.inf]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass
 class Args:
     exp_name: str = Path(__file__).stem  # name of the experiment, a part of the run folder's name
-    seed: Annotated[int, 0, 2**31] = 1  # seed of weights, exploration, replay and environment
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 1  # seed of weights, exploration, replay and environment
     cuda: bool = False  # learn on the GPU (a network as small as the default one is faster on the CPU)
-    compile: bool = False  # compute loss and gradient with torch.compile: slow to start, then faster
-    track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
+    compile: bool = False  # compile loss and gradient with torch.compile: a slow start, then faster updates
+    track: bool = False  # log to Weights & Biases too (without internet: WANDB_MODE=offline, later `wandb sync`)
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
-    capture_video: bool = False  # record 1,000 frames of every evaluation's first episode, in videos/
-    save_model: bool = False  # keep the last weights (model.pt), however the run ends, and the best (best_model.pt)
-    evaluate: Path | None = None  # only play: a run's folder or weights, with the arguments in its args.json
-    runs_dir: Path = Path("runs")  # where the run folder is made
+    capture_video: bool = False  # record the first 1,000 frames of every evaluation in videos/
+    save_model: bool = False  # keep the last weights (model.pt) and those of the best evaluation (best_model.pt)
+    evaluate: Path | None = None  # do not train: play with the weights in this run folder, or in this file
+    runs_dir: Path = Path("runs")  # folder for the run folders
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
-    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, as is_slippery=False map_name=8x8
-    max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
-    action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
-    total_timesteps: Count = 100_000  # environment steps to train for
-    learning_rate: Positive = 1e-2  # step size of Adam
-    anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
-    hidden_sizes: Annotated[tuple[int, ...], 1, 10_000] = (64, 64)  # units of each hidden layer
-    buffer_size: Annotated[int, 1, 10**12] = 100_000  # transitions kept in the replay buffer
-    gamma: Share = 0.99  # discount factor γ
-    tau: PositiveShare = 0.015  # fraction of the way to the online network in a target update (1: a copy)
-    target_network_frequency: Count = 4  # environment steps between target updates (many for copies, --tau 1)
-    batch_size: Count = 512  # transitions in an update
-    start_e: Share = 0.0  # ε, the probability of a random action, at the start (0: the noise explores)
-    end_e: Share = 0.0  # ε at the end
-    exploration_fraction: PositiveShare = 0.25  # fraction of total-timesteps in which ε falls
-    train_frequency: Count = 4  # environment steps between updates
-    learning_starts: Annotated[int, 0, math.inf] = 2_000  # environment steps before the first update
-    n_atoms: Annotated[int, 2, 10_000] = 51  # N, values of which the network learns the probabilities
-    v_min: Annotated[float, -1e9, 1e9] = 0.0  # least discounted return, the first atom (not the least reward)
-    v_max: Annotated[float, -1e9, 1e9] = 100.0  # largest discounted return, the last atom; r_max / (1 - γ) always is
-    n_step: Annotated[int, 1, 10_000] = 3  # n, the rewards in a target
-    noisy_std: Positive = 0.5  # σ₀: at the start a layer has the noise σ = σ₀ / √inputs
-    prioritized_replay_alpha: Annotated[float, 0, math.inf] = 0.5  # α, how much priorities count (0: uniform replay)
-    prioritized_replay_beta: Share = 0.4  # β, how much of the bias the weights correct, at the start; 1 at the end
-    prioritized_replay_eps: Positive = 1e-6  # ε in priorities, so that what has no error is still drawn
-    max_grad_norm: Positive = math.inf  # longer gradients are scaled down to this norm (inf: never)
-    eval_frequency: Count = 10_000  # environment steps between greedy evaluations
-    eval_episodes: Count = 20  # episodes in an evaluation
+    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, such as is_slippery=False map_name=8x8
+    max_episode_steps: PositiveInt | None = None  # time limit of an episode (default: the environment's, or 10,000)
+    action_bins: Annotated[int, Field(ge=2)] = 11  # values per dimension into which a continuous action is divided
+    total_timesteps: PositiveInt = 100_000  # environment steps to train for
+    learning_rate: PositiveFloat = 1e-2  # step size of Adam
+    anneal_lr: bool = True  # decrease the learning rate linearly to 0 over the run
+    hidden_sizes: tuple[PositiveInt, ...] = (64, 64)  # units of each hidden layer
+    buffer_size: PositiveInt = 100_000  # transitions that the replay buffer keeps
+    gamma: Fraction = 0.99  # discount factor γ
+    tau: PositiveFraction = 0.015  # τ, how far an update moves the target network towards the Q-network (1: a copy)
+    target_network_frequency: PositiveInt = 4  # environment steps between target updates
+    batch_size: PositiveInt = 512  # transitions in an update
+    start_e: Fraction = 0.0  # ε, the probability of a random action, at the start (0: the noise explores)
+    end_e: Fraction = 0.0  # ε at the end
+    exploration_fraction: Fraction = 0.25  # fraction of total-timesteps over which ε decreases
+    train_frequency: PositiveInt = 4  # environment steps between updates
+    learning_starts: NonNegativeInt = 2_000  # environment steps before the first update
+    max_grad_norm: PositiveFloat = 10.0  # longer gradients are scaled down to this norm (inf: never)
+    eval_frequency: PositiveInt = 10_000  # environment steps between greedy evaluations
+    eval_episodes: PositiveInt = 5  # episodes of an evaluation during training
+    final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
+    prioritized_replay_alpha: Annotated[float, Field(ge=0)] = 0.5  # α, the effect of priorities (0: uniform replay)
+    prioritized_replay_beta: Fraction = 0.4  # β at the start, the share of the bias that weights correct; 1 at the end
+    prioritized_replay_eps: PositiveFloat = 1e-6  # ε, so that a transition without error is still drawn
+    n_step: Annotated[int, Field(ge=1, le=10_000)] = 3  # n, the number of rewards in a target
+    noisy_std: PositiveFloat = 0.5  # σ₀: at the start a layer has the noise σ = σ₀ / √inputs
+    n_atoms: Annotated[int, Field(ge=2, le=10_000)] = 51  # N, the values whose probabilities the network learns
+    v_min: Annotated[float, Field(ge=-1e9, le=1e9)] = 0.0  # lowest discounted return, the first atom
+    v_max: Annotated[float, Field(ge=-1e9, le=1e9)] = 100.0  # highest discounted return (at most r_max / (1 - γ))
+
+    def __post_init__(self):
+        check(self)  # by the types above
+        if not self.hidden_sizes:
+            raise ValueError("--hidden-sizes needs at least one layer: the two streams share its units")
+        if not (torch.linspace(self.v_min, self.v_max, self.n_atoms).diff() > 0).all():
+            raise ValueError(f"--v-min must be below --v-max, which {self.v_min:g} and {self.v_max:g} are not")
 
 
 class NoisyLinear(nn.Linear):
-    """A linear layer with noise on weight and bias: (B, inputs) -> (B, outputs).
+    """A linear layer with noise on weight and bias: (..., inputs) -> (..., outputs). In eval mode it has no noise.
 
-    nn.Linear's weight and bias are μ; their first values, uniform between ±1/√inputs, are the paper's too. noise is
-    what draw_noise gives, f(ε_i) of the inputs and then f(ε_j) of the outputs, (inputs + outputs,); None is no noise.
+    nn.Linear's weight and bias are μ; their first values, uniform between ±1/√inputs, are the paper's too.
     """
 
     def __init__(self, inputs: int, outputs: int, noisy_std: float):
@@ -135,104 +133,75 @@ class NoisyLinear(nn.Linear):
         sigma = noisy_std / math.sqrt(inputs)
         self.sigma_weight = nn.Parameter(torch.full((outputs, inputs), sigma))
         self.sigma_bias = nn.Parameter(torch.full((outputs,), sigma))
+        # The noise ε^w and ε^b: zero until resample_noise is called, and not saved with the weights.
+        self.register_buffer("noise_weight", torch.zeros(outputs, inputs), persistent=False)
+        self.register_buffer("noise_bias", torch.zeros(outputs), persistent=False)
 
-    def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        if noise is None:
+    def resample_noise(self) -> None:
+        epsilon = torch.randn(self.in_features + self.out_features, device=self.noise_bias.device)
+        f = epsilon.sign() * epsilon.abs().sqrt()
+        f_in, f_out = f.split([self.in_features, self.out_features])
+        self.noise_weight.copy_(f_out.outer(f_in))
+        self.noise_bias.copy_(f_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
             return super().forward(x)
-        noise_in, noise_out = noise.split([self.in_features, self.out_features])
-        weight = self.weight + self.sigma_weight * noise_out.outer(noise_in)  # (outputs, inputs)
-        return F.linear(x, weight, self.bias + self.sigma_bias * noise_out)
-
-
-def draw_noise(shape: int | tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """f(ε) = sgn(ε) √|ε| of standard normal ε, float32."""
-    epsilon = rng.standard_normal(shape, np.float32)
-    return np.copysign(np.sqrt(np.abs(epsilon)), epsilon)
+        weight = self.weight + self.sigma_weight * self.noise_weight
+        return F.linear(x, weight, self.bias + self.sigma_bias * self.noise_bias)
 
 
 class QNetwork(nn.Module):
-    """Logits of the probabilities p(s, ·) of a batch of observations: (B, obs_dim) -> (B, num_actions, n_atoms).
-
-    Noise is an argument, (noise_size,), one part after the other for each layer; None is no noise. Half of the last
-    hidden layer's units belong to each stream.
-    """
+    """The logits of the probabilities p_i(s, ·): (..., obs_dim) -> (..., num_actions, n_atoms)."""
 
     def __init__(self, obs_dim: int, num_actions: int, args: Args):
         super().__init__()
-        if not args.hidden_sizes:
-            raise BadInput("--hidden-sizes must have a layer for the two streams to share out")
-        sizes, half = [obs_dim, *args.hidden_sizes[:-1]], math.ceil(args.hidden_sizes[-1] / 2)
-        pairs = [*pairwise(sizes), (sizes[-1], half), (half, args.n_atoms), (sizes[-1], half)]
-        pairs.append((half, num_actions * args.n_atoms))
-        self.layers = nn.ModuleList(NoisyLinear(inputs, outputs, args.noisy_std) for inputs, outputs in pairs)
-        ends = np.cumsum([0, *(inputs + outputs for inputs, outputs in pairs)]).tolist()
-        self.parts, self.noise_size = [slice(*ends) for ends in pairwise(ends)], ends[-1]
+        self.hidden, inputs = nn.ModuleList(), obs_dim
+        for units in args.hidden_sizes[:-1]:
+            self.hidden.append(NoisyLinear(inputs, units, args.noisy_std))
+            inputs = units
+        half = math.ceil(args.hidden_sizes[-1] / 2)  # each stream has half of the last hidden layer's units
+        self.value_hidden = NoisyLinear(inputs, half, args.noisy_std)
+        self.value = NoisyLinear(half, args.n_atoms, args.noisy_std)
+        self.advantage_hidden = NoisyLinear(inputs, half, args.noisy_std)
+        self.output = NoisyLinear(half, num_actions * args.n_atoms, args.noisy_std)
         self.register_buffer("atoms", torch.linspace(args.v_min, args.v_max, args.n_atoms))  # saved with the weights
-        if not (self.atoms.diff() > 0).all():
-            raise BadInput(f"--v-min must be below --v-max, which {args.v_min:g} and {args.v_max:g} are not")
 
-    def noise_of_layers(self, noise: torch.Tensor | np.ndarray | None) -> list:
-        """Each layer's part of the noise."""
-        return [None if noise is None else noise[part] for part in self.parts]
+    def resample_noise(self) -> None:
+        """Draws new noise for each layer."""
+        for layer in (*self.hidden, self.value_hidden, self.value, self.advantage_hidden, self.output):
+            layer.resample_noise()
 
-    def forward(self, obs: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        pairs = zip(self.layers, self.noise_of_layers(noise), strict=True)
-        *shared, value_1, value_2, advantage_1, advantage_2 = [partial(layer, noise=part) for layer, part in pairs]
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
         x = obs
-        for layer in shared:
+        for layer in self.hidden:
             x = F.relu(layer(x))
-        value = value_2(F.relu(value_1(x)))  # (B, n_atoms)
-        advantage = advantage_2(F.relu(advantage_1(x)))  # (B, num_actions * n_atoms)
-        value, advantage = value.unsqueeze(1), advantage.unflatten(1, (-1, len(self.atoms)))
-        return value + advantage - advantage.mean(dim=1, keepdim=True)  # the mean over actions
+        value = self.value(F.relu(self.value_hidden(x))).unsqueeze(-2)  # V(s): (..., 1, n_atoms)
+        advantage = self.output(F.relu(self.advantage_hidden(x)))  # A(s, ·): (..., num_actions * n_atoms)
+        advantage = advantage.unflatten(-1, (-1, len(self.atoms)))  # (..., num_actions, n_atoms)
+        return value + advantage - advantage.mean(dim=-2, keepdim=True)  # the mean over actions
 
-    def as_numpy_function(self) -> Callable[..., np.ndarray]:
-        """Q(s, ·), the means, of one observation, (obs_dim,) -> (num_actions,): to act, several times faster."""
-        parameters = [p.detach().cpu().numpy() for p in self.parameters()]  # views, so up to date; from a GPU copies
-        layers, atoms = list(zip(*(parameters[i::4] for i in range(4)), strict=True)), self.atoms.cpu().numpy()
-
-        def linear(layer: tuple[np.ndarray, ...], noise: np.ndarray | None, x: np.ndarray) -> np.ndarray:
-            weight, bias, sigma_weight, sigma_bias = layer
-            y = weight @ x + bias
-            if noise is None:
-                return y
-            noise_in, noise_out = noise[: len(x)], noise[len(x) :]
-            # No matrix of noise need be made: (σ ⊙ out inᵀ) x = out ⊙ σ (in ⊙ x).
-            return y + noise_out * (sigma_weight @ (noise_in * x) + sigma_bias)
-
-        def q_values(x: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
-            pairs = zip(layers, self.noise_of_layers(noise), strict=True)
-            *shared, value_1, value_2, advantage_1, advantage_2 = [
-                partial(linear, layer, part) for layer, part in pairs
-            ]
-            for layer in shared:
-                x = np.maximum(layer(x), 0)
-            value = value_2(np.maximum(value_1(x), 0))  # (n_atoms,)
-            advantage = advantage_2(np.maximum(advantage_1(x), 0)).reshape(-1, len(atoms))  # (num_actions, n_atoms)
-            logits = value + advantage - advantage.mean(axis=0)
-            p = np.exp(logits - logits.max(axis=1, keepdims=True))  # the largest is 1: nothing overflows
-            return p @ atoms / p.sum(axis=1)
-
-        return q_values
+    def q_values(self, obs: np.ndarray) -> np.ndarray:
+        """Q(s, ·) of one observation, to act: (obs_dim,) -> (num_actions,)."""
+        with torch.inference_mode():
+            logits = self(torch.from_numpy(obs).to(self.output.weight.device))
+            return (logits.softmax(dim=-1) @ self.atoms).cpu().numpy()
 
 
 class Batch(NamedTuple):
-    """B windows of k <= n steps; obs and action are those of the first step, next_obs and terminated of the last.
-
-    Not "done" but `terminated`: an episode cut off by a time limit would have gone on.
-    """
+    """B windows of k <= n steps; obs and action are of the first step, next_obs and terminated of the last."""
 
     obs: torch.Tensor  # (B, obs_dim) float32
     action: torch.Tensor  # (B,) int64
     reward: torch.Tensor  # (B,) float32, r_1 + γ r_2 + ... + γ^(k-1) r_k
     next_obs: torch.Tensor  # (B, obs_dim) float32
-    terminated: torch.Tensor  # (B,) bool
+    terminated: torch.Tensor  # (B,) bool; False if only a time limit ended the episode: then y includes Q of next_obs
     discount: torch.Tensor  # (B,) float32, γ^k
     weight: torch.Tensor  # (B,) float32, the importance weight
 
 
 class SumTree:
-    """Values v_0, v_1, ... of which number i is found with probability v_i / Σ v, in log2(capacity) steps.
+    """Values v_0, v_1, ..., where a draw finds number i with probability v_i / Σ v, in log2(capacity) steps.
 
     A binary tree in one array: node 1 is the root, the children of node k are 2k and 2k + 1. The last level holds the
     values, every other node the sum of its two children. With four values 1, 2, 3, 4:
@@ -241,9 +210,9 @@ class SumTree:
           [2] 3       [3] 7           nodes = [-, 10, 3, 7, 1, 2, 3, 4]
         [4] 1 [5] 2 [6] 3 [7] 4
 
-    To draw, throw u in [0, 10), say 5.5, and walk down. The left child of [1] has 3: u lies beyond, so go right, with
-    5.5 - 3 = 2.5 left. The left child of [3] has 3: u lies within, so go left, to [6], which is v_2. Every u from 3 to
-    6 ends there: 3 of 10. To change a value, change the sums above it, log2(capacity) of them.
+    To draw, take a random u in [0, 10), say 5.5, and walk down. The left child of [1] has 3. u is at least 3, so go
+    right, with u = 5.5 - 3 = 2.5. The left child of [3] has 3. u is below 3, so go left, to [6], which is v_2. Every u
+    from 3 to 6 ends there: 3 of 10. To change a value, change the log2(capacity) sums above it.
     """
 
     def __init__(self, capacity: int):
@@ -261,7 +230,7 @@ class SumTree:
             self.nodes[node] += change
 
     def set(self, i: np.ndarray, value: np.ndarray) -> None:
-        """v_i ← value for many i at once, both (B,); where i repeats, the last one counts."""
+        """v_i ← value for many i at once, both (B,). If an i repeats, its last value counts."""
         node = i + self.first_leaf
         self.nodes[node] = value
         for _ in range(self.depth):
@@ -285,28 +254,24 @@ class SumTree:
 
 
 def look_ahead(start: np.ndarray, n_step: int, gamma: float, reward: np.ndarray, ended: np.ndarray, newest: int):
-    """The windows from the places `start` (B,) of a ring: r_1 + γ r_2 + ... + γ^(k-1) r_k, γ^k, place of step k; (B,).
+    """The windows that begin at the places `start`: r_1 + γ r_2 + ... + γ^(k-1) r_k, γ^k, place of step k; all (B,).
 
-    `reward` and `ended` (capacity,) are of the whole ring, `newest` is the place of the last step added. A window has n
-    steps, or ends with the first that ended its episode or is the newest: behind that one comes the oldest of all.
+    `reward` and `ended` (capacity,) are the buffer's arrays, `newest` is the place of the newest step. A window ends
+    after n steps, at the end of its episode, or at the newest step: the place after the newest holds the oldest step.
     """
     t = np.arange(n_step)
     place = (start[:, None] + t) % len(reward)  # (B, n)
     ends = ended.take(place) | (place == newest)  # (B, n)
     ends[:, -1] = True
     last = ends.argmax(axis=1)  # (B,), the t of the first True: k = last + 1
-    weight = gamma**t * (t <= last[:, None])  # (B, n), γ^t within the window and 0 behind it
+    weight = gamma**t * (t <= last[:, None])  # (B, n), γ^t within the window and 0 after it
     n_step_return = (weight * reward.take(place)).sum(axis=1)
     discount = gamma ** (last + 1)
     return n_step_return.astype(np.float32), discount.astype(np.float32), place[np.arange(len(start)), last]
 
 
 class ReplayBuffer:
-    """The last `capacity` transitions: a ring of arrays in which the newest overwrites the oldest.
-
-    Transition i begins a window, and is drawn in proportion to the tree's v_i = p_i^α, where p_i is its divergence, as
-    it was in its last update, plus ε.
-    """
+    """The last `capacity` transitions, in arrays where the newest transition overwrites the oldest."""
 
     def __init__(self, capacity: int, obs_dim: int, args: Args):
         self.obs = np.zeros((capacity, obs_dim), np.float32)
@@ -317,44 +282,43 @@ class ReplayBuffer:
         self.ended = np.zeros(capacity, np.bool_)  # terminated or truncated
         self.capacity, self.size, self.position = capacity, 0, 0
         self.n_step, self.gamma = args.n_step, args.gamma
-        self.alpha, self.eps = args.prioritized_replay_alpha, args.prioritized_replay_eps
-        self.tree = SumTree(capacity)
+        self.tree = SumTree(capacity)  # of p_i^α with p_i = divergence + ε
         self.max_priority = 1.0  # the largest p_i so far
+        self.alpha, self.eps = args.prioritized_replay_alpha, args.prioritized_replay_eps
 
     def add(self, obs, action, reward, next_obs, terminated, truncated) -> None:
-        """Copies in one transition; next_obs is what the step returned, not what a reset returned after it."""
+        """Copies one transition. next_obs is what env.step returned, also at the end of an episode."""
         i = self.position
         self.obs[i], self.action[i], self.reward[i] = obs, action, reward
         self.next_obs[i], self.terminated[i] = next_obs, terminated
         self.ended[i] = terminated or truncated
+        self.tree.set_one(i, self.max_priority**self.alpha)
         self.position = (i + 1) % self.capacity
         self.size = min(self.size + 1, self.capacity)
-        self.tree.set_one(i, self.max_priority**self.alpha)
 
     def sample(self, batch_size: int, beta: float, rng: np.random.Generator, device: torch.device):
-        """Draws a Batch by priority, one window from each of B equal parts of the sum, and their places i (B,)."""
+        """A Batch drawn by priority, one window from each of B equal parts of Σ v, and their places i (B,)."""
         total = self.tree.nodes[1]
         u = (np.arange(batch_size) + rng.random(batch_size)) * (total / batch_size)
-        i = np.minimum(self.tree.find(u), self.size - 1)  # rounding could lead one past the last
+        i = np.minimum(self.tree.find(u), self.size - 1)  # rounding could lead to the place after the last
         weight = (self.size * self.tree.get(i) / total) ** -beta
         weight = (weight / weight.max()).astype(np.float32)
         newest = (self.position - 1) % self.capacity
         reward, discount, last = look_ahead(i, self.n_step, self.gamma, self.reward, self.ended, newest)
-        obs, action = self.obs.take(i, axis=0), self.action.take(i)
         next_obs, terminated = self.next_obs.take(last, axis=0), self.terminated.take(last)
-        rows = (obs, action, reward, next_obs, terminated, discount, weight)
+        rows = (self.obs.take(i, axis=0), self.action.take(i), reward, next_obs, terminated, discount, weight)
         return Batch(*(torch.from_numpy(row).to(device) for row in rows)), i
 
     def update_priorities(self, i: np.ndarray, divergence: np.ndarray) -> None:
-        """Takes over the new divergences of the transitions i, both (B,)."""
+        """Sets the priorities of the transitions i from their new divergences, both (B,)."""
         priority = divergence.astype(np.float64) + self.eps
         self.max_priority = max(self.max_priority, priority.max())
         self.tree.set(i, priority**self.alpha)
 
 
-def linear_schedule(start_e: float, end_e: float, duration: float, t: int) -> float:
-    """The value after t environment steps: from start_e to end_e in `duration` steps, and constant from then on."""
-    return start_e + (end_e - start_e) * min(t / duration, 1.0)
+def linear_schedule(start: float, end: float, duration: float, t: int) -> float:
+    """The value after t steps: from `start` to `end` in `duration` steps, then constant."""
+    return end if t >= duration else start + (end - start) * (t / duration)
 
 
 def td_target(
@@ -367,8 +331,8 @@ def td_target(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The distribution of r_1 + ... + γ^(k-1) r_k + γ^k Z_target(s_k, a*): values and probabilities, (B, n_atoms).
 
-    The logits are both networks' in s_k, (B, num_actions, n_atoms); the online one's choose a*. atoms is (n_atoms,).
-    The others are (B,): reward, the sum of the k, discount, γ^k, and terminated, where the last term is missing.
+    The logits are of both networks in s_k, (B, num_actions, n_atoms); the online network's choose a*. reward is the sum
+    of the k rewards, discount is γ^k; where s_k is terminal, the last term is missing. atoms is (n_atoms,).
     """
     best_action = (online_next_logits.softmax(dim=2) @ atoms).argmax(dim=1)  # a*, (B,): the largest mean
     next_logits = next_logits.take_along_dim(best_action.view(-1, 1, 1), dim=1).squeeze(1)  # (B, n_atoms)
@@ -380,462 +344,421 @@ def project(values: torch.Tensor, p: torch.Tensor, atoms: torch.Tensor) -> torch
     """Moves the probabilities p of the values, both (B, n_atoms), to the evenly spaced atoms (n_atoms,): (B, n_atoms).
 
     A value between two atoms gives them shares that keep its mean: with atoms 0, 10, 20, a value of 13 gives 0.7 of its
-    probability to 10 and 0.3 to 20. One beyond an edge gives all to the edge.
+    probability to 10 and 0.3 to 20. A value beyond an edge gives all of it to the edge.
     """
     delta_z = (atoms[-1] - atoms[0]) / (len(atoms) - 1)
     position = ((values - atoms[0]) / delta_z).clamp(0, len(atoms) - 1)  # 0 on the first atom, 1 on the second, ...
-    lower = position.floor().clamp(max=len(atoms) - 2)  # the last atom is the upper one of the pair before it
-    fraction = position - lower  # 0: all to the lower atom, 1: all to the one above
+    lower = position.floor().clamp(max=len(atoms) - 2)  # a value on the last atom belongs to the last pair
+    fraction = position - lower  # 0: all to the lower atom, 1: all to the atom above it
     lower = lower.long()
     m = torch.zeros_like(p).scatter_add(1, lower, p * (1 - fraction))
     return m.scatter_add(1, lower + 1, p * fraction)
 
 
-def clipped_mass(values: torch.Tensor, p: torch.Tensor, atoms: torch.Tensor) -> torch.Tensor:
-    """The probability of values outside the support, by more than rounding, in the mean over the batch: ()."""
-    margin = 0.01 * (atoms[1] - atoms[0])
-    outside = (values < atoms[0] - margin) | (values > atoms[-1] + margin)
-    return (p * outside).sum(dim=1).mean()
-
-
-def td_loss(logits_taken: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-    """The cross-entropy -Σ_i m_i log p_i(s, a) of each transition, (B,); both arguments are (B, n_atoms)."""
-    assert logits_taken.shape == m.shape
-    return -(m * F.log_softmax(logits_taken, dim=1)).sum(dim=1)  # log of softmax would be log(0) for the smallest p
-
-
-def backpropagate(q_network: QNetwork, target_network: QNetwork, batch: Batch, noise: torch.Tensor, args: Args):
-    """Puts the gradient of the weighted loss into the parameters' .grad; returns that loss (), Q(s, a) (B,), the
-    divergences (B,), and the share of the target's probability outside the support ().
-
-    noise is (3, noise_size): ε of the prediction, ε' of the target, ε'' of the choice of a*.
-    """
+def compute_loss(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args):
+    """The mean weighted loss; for the log, Q(s, a) of the actions taken, (B,), and clipped_mass; divergences, (B,)."""
     atoms = q_network.atoms  # (n_atoms,)
-    with torch.no_grad():  # the target counts as a constant
-        next_logits = target_network(batch.next_obs, noise[1])  # (B, num_actions, n_atoms)
-        online_next_logits = q_network(batch.next_obs, noise[2])  # (B, num_actions, n_atoms)
+    with torch.no_grad():  # the target is a constant: no gradient flows through it
+        next_logits = target_network(batch.next_obs)  # (B, num_actions, n_atoms)
+        online_next_logits = q_network(batch.next_obs)  # (B, num_actions, n_atoms)
         rest = (batch.reward, batch.terminated, batch.discount, atoms)
         values, next_p = td_target(online_next_logits, next_logits, *rest)  # (B, n_atoms) each
         m = project(values, next_p, atoms)  # (B, n_atoms)
+        outside = (values - values.clamp(atoms[0], atoms[-1])).abs() > 0.01 * (atoms[1] - atoms[0])  # not by rounding
+        clipped_mass = (next_p * outside).sum(dim=1).mean()
         entropy = -torch.xlogy(m, m).sum(dim=1)  # (B,), with 0 log 0 = 0
-    logits = q_network(batch.obs, noise[0])  # (B, num_actions, n_atoms)
-    logits_taken = logits.take_along_dim(batch.action.view(-1, 1, 1), dim=1).squeeze(1)  # (B, n_atoms)
-    cross_entropy = td_loss(logits_taken, m)  # (B,)
+    q_network.resample_noise()  # the choice of a* had noise of its own
+    logits = q_network(batch.obs)  # (B, num_actions, n_atoms)
+    logits_taken = logits.take_along_dim(batch.action.view(-1, 1, 1), dim=1).squeeze(1)  # of the action: (B, n_atoms)
+    cross_entropy = F.cross_entropy(logits_taken, m, reduction="none")  # -Σ_i m_i log p_i(s, a): (B,)
     loss = (batch.weight * cross_entropy).mean()
-    loss.backward()
     q_taken = logits_taken.detach().softmax(dim=1) @ atoms  # (B,)
-    divergence = (cross_entropy.detach() - entropy).clamp(min=0)  # never negative but for rounding
-    return loss.detach(), q_taken, divergence, clipped_mass(values, next_p, atoms)
+    divergence = (cross_entropy.detach() - entropy).clamp(min=0)  # only rounding could make it negative
+    return loss, q_taken, clipped_mass, divergence
 
 
 @torch.no_grad()
 def update_target(target_network: QNetwork, q_network: QNetwork, tau: float) -> None:
-    """θ_target ← τ θ + (1 - τ) θ_target, in place."""
+    """θ_target ← θ_target + τ (θ - θ_target), in place."""
     for target_parameter, parameter in zip(target_network.parameters(), q_network.parameters(), strict=True):
         target_parameter.lerp_(parameter, tau)
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent and returns its run folder. Raises BadInput, FloatingPointError, OSError."""
-    check(args)
-    random.seed(args.seed)  # some environments draw from the generators that Python and NumPy share out
+    """Trains and evaluates one agent. Returns its run folder. Raises Stop, to end the program with a sentence."""
+    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
     np.random.seed(args.seed)
     torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
+    rng = np.random.default_rng(args.seed)  # draws actions and batches
     device = torch.device("cuda" if args.cuda else "cpu")
-
     env = make_env(args)
+    run_dir = make_run_dir(args)
+    # Some simulators allow only one instance: with --eval-frequency beyond the run, the training environment evaluates.
+    one_env = args.eval_frequency > args.total_timesteps and not args.capture_video
+    eval_env = env if one_env else make_env(args, run_dir / "videos")
     obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
-    check_memory(args.buffer_size * (8 * obs_dim + 14 + 32))
-    buffer = ReplayBuffer(args.buffer_size, obs_dim, args)
+
     q_network = QNetwork(obs_dim, num_actions, args).to(device)
     target_network = QNetwork(obs_dim, num_actions, args).to(device)
     target_network.load_state_dict(q_network.state_dict())
-    optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)
-    compute_gradient = compiled(backpropagate, args.cuda) if args.compile else backpropagate
-    q_values = q_network.as_numpy_function()
-
-    run_dir = make_run_dir(args)
+    optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)  # fused: faster
+    loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # used in the same way
+    buffer = ReplayBuffer(args.buffer_size, obs_dim, args)
     exploration_steps = args.exploration_fraction * args.total_timesteps
-    with closing(env), open_log(args, run_dir) as log, ExitStack() as at_exit:
-        at_exit.callback(save_weights, args, q_network, run_dir / "model.pt")
-        rewards, updates, best_return, start_time = [], 0, -math.inf, time.time()
-        clipped_masses, warned = [], False  # since the last evaluation
+
+    with Run(args, run_dir, q_network) as run, env, eval_env:  # closes all three, however the run ends
         obs, _ = env.reset(seed=args.seed)
-        progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)
+        episodic_return, episodic_length = 0.0, 0
+        best_return, updates, start_time = -math.inf, 0, time.time()
+        progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)  # None: only on a terminal
         for global_step in progress:
             # Act: at random with probability ε, else greedily under new noise.
             epsilon = linear_schedule(args.start_e, args.end_e, exploration_steps, global_step - 1)
-            noise = draw_noise(q_network.noise_size, rng)
-            action = rng.integers(num_actions) if rng.random() < epsilon else q_values(obs, noise).argmax()
-            next_obs, reward, terminated, truncated, _ = env.step(action)
+            if rng.random() < epsilon:
+                action = rng.integers(num_actions)
+            else:
+                q_network.resample_noise()
+                action = q_network.q_values(obs).argmax()
+            next_obs, reward, terminated, truncated, _ = env.step(int(action))
             buffer.add(obs, action, reward, next_obs, terminated, truncated)
             obs = next_obs
-            rewards.append(reward)
+            episodic_return += reward
+            episodic_length += 1
             if terminated or truncated:
-                log({"charts/episodic_return": sum(rewards), "charts/episodic_length": len(rewards)}, global_step)
-                progress.set_postfix({"return": sum(rewards), "ε": epsilon}, refresh=False)
+                run.log({"charts/episodic_return": episodic_return}, global_step)
+                run.log({"charts/episodic_length": episodic_length}, global_step)
+                progress.set_postfix({"return": episodic_return, "ε": epsilon}, refresh=False)
                 obs, _ = env.reset()
-                rewards.clear()
+                episodic_return, episodic_length = 0.0, 0
 
             # Learn.
-            if global_step > args.learning_starts and global_step % args.train_frequency == 0:
-                remaining = 1 - (global_step - 1) / args.total_timesteps if args.anneal_lr else 1.0
-                optimizer.param_groups[0]["lr"] = args.learning_rate * remaining
-                beta = linear_schedule(args.prioritized_replay_beta, 1.0, args.total_timesteps, global_step)
-                batch, i = buffer.sample(args.batch_size, beta, rng, device)
-                noise = torch.from_numpy(draw_noise((3, q_network.noise_size), rng)).to(device)
-                optimizer.zero_grad()
-                loss, q_taken, divergence, clipped = compute_gradient(q_network, target_network, batch, noise, args)
-                if args.max_grad_norm < math.inf:
-                    nn.utils.clip_grad_norm_(q_network.parameters(), args.max_grad_norm)
-                optimizer.step()
-                buffer.update_priorities(i, divergence.cpu().numpy())
-                updates += 1
-                if args.cuda:
-                    q_values = q_network.as_numpy_function()
-            if global_step > args.learning_starts and global_step % args.target_network_frequency == 0:
-                update_target(target_network, q_network, args.tau)
+            if global_step > args.learning_starts:
+                if global_step % args.train_frequency == 0:
+                    if args.anneal_lr:
+                        rate = linear_schedule(args.learning_rate, 0.0, args.total_timesteps, global_step - 1)
+                        optimizer.param_groups[0]["lr"] = rate
+                    beta = linear_schedule(args.prioritized_replay_beta, 1.0, args.total_timesteps, global_step)
+                    batch, i = buffer.sample(args.batch_size, beta, rng, device)
+                    q_network.resample_noise()
+                    target_network.resample_noise()
+                    loss, q_taken, clipped_mass, divergence = loss_function(q_network, target_network, batch, args)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    if args.max_grad_norm < math.inf:
+                        nn.utils.clip_grad_norm_(q_network.parameters(), args.max_grad_norm)
+                    optimizer.step()
+                    buffer.update_priorities(i, divergence.cpu().numpy())
+                    updates += 1
+                if global_step % args.target_network_frequency == 0:
+                    update_target(target_network, q_network, args.tau)
 
             # Report.
             if global_step % 100 == 0 and updates > 0:
-                losses = {"losses/td_loss": loss.item(), "losses/q_values": q_taken.mean().item()}
-                more = {"losses/clipped_mass": clipped.item(), "charts/beta": beta}
-                clipped_masses.append(clipped.item())
+                run.log({"losses/td_loss": loss.item(), "losses/q_values": q_taken.mean().item()}, global_step)
+                run.log({"losses/clipped_mass": clipped_mass.item()}, global_step)
                 sps = global_step / (time.time() - start_time)
-                log({**losses, **more, "charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
-            if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
-                save_weights(args, q_network, run_dir / "model.pt")
-                if global_step == args.total_timesteps:
-                    env.close()  # of some environments there can be only one, and evaluate makes its own
-                returns, metrics = evaluate(args, q_values, run_dir / "videos" / f"step-{global_step}")
-                log(metrics, global_step)
-                line = "step {:,}: greedy return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
-                progress.write(line.format(global_step, *metrics.values()))
-                share = sum(clipped_masses) / max(len(clipped_masses), 1)
-                if share > 0.05 and not warned:
-                    said = "warning: {:.0%} of the targets' probability lies outside --v-min {:g} and --v-max {:g}"
-                    progress.write(said.format(share, args.v_min, args.v_max), file=sys.stderr)
-                    warned = True
-                clipped_masses.clear()
+                run.log({"charts/epsilon": epsilon, "charts/beta": beta, "charts/SPS": sps}, global_step)
+            last = global_step == args.total_timesteps
+            if global_step % args.eval_frequency == 0 or last:
+                run.save("model.pt")  # if --save-model
+                if args.capture_video:
+                    eval_env.start_recording(f"step-{global_step}")  # by RecordVideo, in make_env
+                episodes = args.final_eval_episodes if last else args.eval_episodes
+                q_network.eval()  # without noise
+                metrics, returns = evaluate(eval_env, q_network.q_values, args, episodes)
+                q_network.train()
+                run.log(metrics, global_step)
+                progress.write(f"step {global_step:,}: {summary(metrics, returns)}")
                 if metrics["eval/episodic_return"] > best_return:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
-                    save_weights(args, q_network, run_dir / "best_model.pt")
-        best = {"best_return": best_return, "best_step": best_step}
-        result = {**metrics, "returns": returns, **best, "global_step": global_step, "updates": updates}
-        write_result(args, run_dir, result, seconds=time.time() - start_time)
+                    run.save("best_model.pt")
+        if clipped_mass > 0.05:
+            said = f"{clipped_mass:.0%} of the targets' probability lies outside --v-min {args.v_min:g}"
+            progress.write(f"warning: {said} to --v-max {args.v_max:g}", file=sys.stderr)
+        result = {**metrics, "returns": returns, "best_return": best_return, "best_step": best_step, "updates": updates}
+        run.finish(result, global_step, seconds=time.time() - start_time)
     return run_dir
 
 
-def evaluate(args: Args, q_values: Callable, video: Path | None = None) -> tuple[list[float], dict[str, float]]:
-    """Plays greedily, with the same seed every time, and returns the undiscounted returns and the metrics.
+def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tuple[dict[str, float], list[float]]:
+    """Plays greedily. Returns metrics, and the undiscounted return of each episode.
 
-    eval/q_predicted is the mean of max_a Q(s, a) over visited states s, eval/q_realised that of the discounted return
-    that followed: predicted above realised is overestimation. A truncated episode would have gone on, so its unseen
-    tail counts as γ^n max_a Q(last obs, a), and only the first half of its states counts at all, where n is large.
+    eval/q_predicted is the mean of max_a Q(s, a) over the visited states, eval/q_realised the mean of the discounted
+    return that followed them: predicted above realised is overestimation. If a time limit ended the episode, the later
+    rewards are unknown, and max_a Q of the last state replaces them. Then only the first half of the states is counted,
+    where γ makes this estimate small.
     """
     returns, predicted, realised = [], [], []
-    with closing(make_env(args, video)) as env:
-        for episode in range(args.eval_episodes):
-            obs, _ = env.reset(seed=args.seed + 1_000_000 if episode == 0 else None)
-            max_q, rewards, terminated, truncated = [], [], False, False
-            while not (terminated or truncated):
-                q = q_values(obs)
-                max_q.append(q.max())
-                obs, reward, terminated, truncated, _ = env.step(q.argmax())
-                rewards.append(reward)
-            discounted = [0.0 if terminated else q_values(obs).max()]
-            for reward in reversed(rewards):
-                discounted.append(reward + args.gamma * discounted[-1])
-            counted = len(rewards) if terminated else (len(rewards) + 1) // 2
-            predicted += max_q[:counted]
-            realised += discounted[: -counted - 1 : -1]  # it was built from the end
-            returns.append(sum(rewards))
-    return returns, {
+    for episode in range(episodes):
+        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # same starts in every evaluation
+        max_q, rewards, terminated, truncated = [], [], False, False
+        while not (terminated or truncated):
+            q = q_values(obs)
+            max_q.append(q.max())
+            obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
+            rewards.append(reward)
+        return_from = np.zeros(len(rewards) + 1)  # return_from[t]: the discounted return from step t to the end
+        return_from[-1] = 0.0 if terminated else q_values(obs).max()
+        for t in reversed(range(len(rewards))):
+            return_from[t] = rewards[t] + args.gamma * return_from[t + 1]
+        counted = len(rewards) if terminated else (len(rewards) + 1) // 2
+        predicted.extend(max_q[:counted])
+        realised.extend(return_from[:counted])
+        returns.append(sum(rewards))
+    metrics = {
         "eval/episodic_return": float(np.mean(returns)),
         "eval/episodic_return_std": float(np.std(returns)),
         "eval/q_predicted": float(np.mean(predicted)),
         "eval/q_realised": float(np.mean(realised)),
     }
+    return metrics, returns
 
 
-# From here on: arguments, environments, files, the command line. Nothing of it is particular to the algorithm.
+# The algorithm ends here. The rest is environments, files and the command line, the same in every script here.
 
 
-class BadInput(ValueError):
-    """What was asked for cannot be done; the message is one sentence for the user."""
+class Stop(Exception):
+    """Stop(sentence, code) ends the program; code 2: bad input, 1: the run failed."""
 
 
 def check(args: Args) -> None:
-    """Raises BadInput for the first argument out of its range. Takes 1e5 for a whole number too."""
-    latest = args.total_timesteps - args.total_timesteps % max(args.train_frequency, 1) - 1  # before the last update
-    tighter = {"batch_size": args.buffer_size, "train_frequency": args.total_timesteps, "learning_starts": latest}
-    for name, hint in get_type_hints(Args, include_extras=True).items():
-        if get_origin(hint) is Annotated and (value := getattr(args, name)) is not None:
-            least, most = hint.__metadata__[0], tighter.get(name, hint.__metadata__[1])
-            if not all(least <= number <= most for number in np.ravel(value)):
-                raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
-            setattr(args, name, int(value) if hint.__origin__ in (int, int | None) else value)
-    if args.cuda and not torch.cuda.is_available():
-        raise BadInput("--cuda needs a GPU and a PyTorch built for it; this one finds none")
-    for wanted, package in ((args.track, "wandb"), (args.capture_video, "moviepy"), ("ALE/" in args.env_id, "ale_py")):
-        if wanted and not importlib.util.find_spec(package):
-            raise BadInput(f"{package} is missing: pip install {package.replace('_', '-')}")
-
-
-def check_memory(needed: int) -> None:
-    """Raises BadInput if so many bytes, for the replay buffer, are not free: they are taken only as it fills."""
-    size, free = f"{needed / 2**30:,.2f} GiB", psutil.virtual_memory().available
-    if needed > free:
-        raise BadInput(f"the replay buffer needs {size}, and {free / 2**30:.2f} are free: lower --buffer-size")
-    if needed > 2**30:
-        print(f"replay buffer: {size}")
-
-
-def of_environment(error: BaseException) -> bool:
-    """Whether the environment's own code raised it: then the traceback helps, not a sentence as for what is missing."""
-    library = str(Path(gym.__file__).parent)  # which calls the environment
-    for raised in (error, error.__cause__ or error):
-        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.__traceback__)]
-        behind = dropwhile(lambda file: not file.startswith(library), files)
-        if any(not file.startswith((library, __file__)) and "importlib" not in file for file in behind):
-            return not isinstance(error, ImportError | KeyboardInterrupt)
-    return False
-
-
-def literal(text: str):
-    """The value of a Python literal, as of False, 0.5 or [1, 2]; of what is none, as of 8x8, the text itself."""
+    """Raises ValueError, one sentence, for a flag out of its range or flags that contradict each other."""
+    flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
+    last_update = args.total_timesteps - args.total_timesteps % args.train_frequency
+    for wrong, sentence in (
+        (args.batch_size > args.buffer_size, "--batch-size is larger than --buffer-size"),
+        (args.learning_starts >= last_update, "--learning-starts and --train-frequency leave no step for an update"),
+        (args.cuda and not torch.cuda.is_available(), "--cuda needs a GPU and a PyTorch built for it"),
+        (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
+        (max(args.hidden_sizes, default=1) > 10_000, "--hidden-sizes are 10,000 at most"),
+        (args.buffer_size > 10**12, "--buffer-size is 1,000,000,000,000 at most"),
+        (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
+        (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
+    ):
+        if wrong:
+            raise ValueError(sentence)
 
 
-def every_action(space: gym.Space) -> list:
-    """What the environment takes for the actions 0, 1, 2, ... Raises BadInput if they cannot be listed."""
+def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
+    """The environment, with observations (obs_dim,) float32 and actions 0 .. num_actions - 1. Raises Stop."""
+    options = dict(pair.split("=", 1) for pair in args.env_kwargs)
+    for name, text in options.items():
+        with suppress(ValueError, SyntaxError):  # text that is no Python literal, such as 8x8, stays text
+            options[name] = ast.literal_eval(text)
+    try:
+        options |= {"render_mode": "rgb_array"} if args.capture_video else {}
+        env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
+        if args.capture_video:
+            env.reset()
+            if not env.render_mode or np.shape(env.render())[2:] != (3,):
+                raise gym.error.Error("its render() returns no picture (height, width, 3)")
+        env = vector_observations(numbered_actions(env, args.action_bins))
+    except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
+        if isinstance(error, TypeError) and "argument" not in str(error):
+            raise  # no wrong argument but a fault inside the environment, which keeps its traceback
+        raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
+    if env.spec.max_episode_steps is None:
+        env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
+    if args.capture_video and video_dir:
+        env = gym.wrappers.RecordVideo(env, str(video_dir), lambda episode: False, video_length=1_000)
+    return env
+
+
+def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
+    """The environment with actions 0, 1, 2, ... of type int."""
+    space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
-        return list(range(space.start, space.start + space.n))
-    if not isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
-        raise BadInput(f"its actions are {space}; supported are Box of shape (1,) and what can be listed")
-    sizes, start = getattr(space, "nvec", np.full(space.shape, 2)), getattr(space, "start", 0)
-    if math.prod(sizes.ravel().tolist()) > 1_000:
-        raise BadInput(f"its actions {space} are more than 1,000 combinations")
-    return [(start + np.reshape(row, space.shape)).astype(space.dtype) for row in np.ndindex(*sizes.ravel())]
+        return gym.wrappers.TransformAction(env, lambda action: action + int(space.start), gym.spaces.Discrete(space.n))
+    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # of MultiDiscrete, MultiBinary
+    if isinstance(space, gym.spaces.Box) and space.is_bounded() and action_bins ** math.prod(space.shape) <= 1_000:
+        return gym.wrappers.DiscretizeAction(env, action_bins)
+    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and math.prod(sizes.flat) <= 1_000:
+        table = np.array(list(np.ndindex(*sizes.flat)), space.dtype).reshape(-1, *space.shape)
+        table += getattr(space, "start", 0)
+        return gym.wrappers.TransformAction(env, table.__getitem__, gym.spaces.Discrete(len(table)))
+    kinds = "Discrete, and Box with bounds, MultiDiscrete and MultiBinary with at most 1,000 combinations"
+    raise gym.error.Error(f"its actions are {space}; supported are {kinds}")
+
+
+def vector_observations(env: gym.Env) -> gym.Env:
+    """The environment with observations (obs_dim,) float32, pixels divided by 255, and rewards of type float."""
+    scale, brightest = pixel_scale(env.observation_space), []
+
+    def to_vector(obs) -> np.ndarray:
+        vector = np.divide(gym.spaces.flatten(env.observation_space, obs), scale, dtype=np.float32)
+        if scale.max() > 1 and len(brightest) < 1_000:
+            brightest.append(vector[scale > 1].max())
+            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably codes of things, as MiniGrid sends
+                gym.logger.warn(f"{env.spec.id} declares pixels up to 255 and sends numbers below 26")
+        return vector
+
+    env = gym.wrappers.TransformReward(env, lambda reward: float(np.asarray(reward).item()))
+    return gym.wrappers.TransformObservation(env, to_vector, gym.spaces.Box(-np.inf, np.inf, scale.shape))
 
 
 def pixel_scale(space: gym.Space) -> np.ndarray:
-    """What a flattened observation is divided by, (obs_dim,): 255 where it is a pixel, 1 elsewhere. Raises BadInput."""
+    """The divisor of each number of a flattened observation, (obs_dim,): 255 for pixels, else 1."""
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         parts = space.values() if isinstance(space, gym.spaces.Dict) else space
         return np.concatenate([pixel_scale(part) for part in parts])
     if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
-        raise BadInput(f"its observations hold a {space}, no vector of fixed length: wrap it to leave that out")
+        raise gym.error.Error(f"its observations hold a {space}, no vector of fixed length: wrap it to leave that out")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
     return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
 
 
-class PlainEnv(gym.Wrapper):
-    """Takes the number of an action; returns what `observe` makes of an observation, a float, and two bools.
+def compiled(compute_loss: Callable, args: Args) -> Callable:
+    """compute_loss and the gradients as one graph. The loss's backward() is replaced: it only stores them in .grad."""
 
-    Raises FloatingPointError for rewards that are not finite, and observations for which `observe` returns None.
-    """
+    def with_gradients(q_network, *rest):
+        loss, *more = compute_loss(q_network, *rest)
+        return loss.detach(), more, torch.autograd.grad(loss, list(q_network.parameters()))
 
-    def __init__(self, env: gym.Env, observation_space: gym.Space, observe: Callable):
-        super().__init__(env)
-        self.actions, self.observe, self.steps = every_action(env.action_space), observe, 0
-        self.observation_space, self.action_space = observation_space, gym.spaces.Discrete(len(self.actions))
+    torch.compiler.reset()  # forgets the graphs of other runs in this process
+    torch._dynamo.config.trace_autograd_ops = True  # takes torch.autograd.grad into the graph
+    # Skips the guards, which test for new shapes, types and settings: a run has none, and a guard can swallow a Ctrl-C.
+    options = {"cpp_wrapper": not args.cuda, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    graph = torch.compile(with_gradients, fullgraph=True, options=options)
 
-    def reset(self, **options):
-        obs, info = self.env.reset(**options)
-        return self.observed(obs, 0.0), info
+    def loss_function(q_network, *rest):
+        loss, more, gradients = graph(q_network, *rest)
+        pairs = zip(q_network.parameters(), gradients, strict=True)
+        loss.backward = lambda: [setattr(parameter, "grad", gradient) for parameter, gradient in pairs]
+        return loss, *more
 
-    def step(self, action):
-        self.steps += 1
-        obs, reward, terminated, truncated, info = self.env.step(self.actions[action])
-        reward = float(np.asarray(reward).item())  # an array of one number too
-        return self.observed(obs, reward), reward, bool(terminated), bool(truncated), info
-
-    def observed(self, obs, reward):
-        seen = self.observe(obs)
-        if seen is None or not math.isfinite(reward):
-            sent = f"{self.spec.id} sent {obs} and the reward {reward} at its step {self.steps:,}"
-            raise FloatingPointError(f"{sent}: not finite, or not of its observation space")
-        return seen
-
-
-def make_env(args: Args, video: Path | None = None) -> gym.Env:
-    """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
-    env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
-    drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
-    if unusable := [pair for pair in args.env_kwargs if "=" not in pair]:
-        raise BadInput(f"--env-kwargs takes NAME=VALUE, not {unusable[0]}")
-    kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
-    try:
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)
-        if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
-            env.reset()
-            if np.shape(env.render())[2:] != (3,):
-                raise BadInput("its render() returns no picture (height, width, 3)")
-        if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
-            env = gym.wrappers.DiscretizeAction(env, args.action_bins)
-        if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
-            env = gym.wrappers.TimeLimit(env, 10_000)
-        space, scale = env.observation_space, pixel_scale(env.observation_space)
-        flat = np.ravel if isinstance(space, gym.spaces.Box) else partial(gym.spaces.flatten, space)
-
-        def to_vector(obs) -> np.ndarray | None:
-            vector = np.divide(flat(obs), scale, dtype=np.float32)  # a copy: some environments change theirs later
-            return vector if np.isfinite(vector).all() else None
-
-        env = PlainEnv(env, gym.spaces.Box(-np.inf, np.inf, scale.shape), to_vector)
-    except Exception as error:
-        if of_environment(error):
-            raise
-        raise BadInput(f"cannot make {args.env_id}: {str(error) or 'it draws no pictures'}") from error
-    if drawing and video:
-        warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
-        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
-    return env
-
-
-def compiled(function: Callable, cuda: bool) -> Callable:
-    """The function, with its backward pass, as one graph by torch.compile."""
-    torch.compiler.reset()  # forgets other runs of this process, which without guards would be taken for this one
-    torch._dynamo.config.trace_autograd_ops = True  # loss.backward() too goes into the graph
-    # No guards: within a run nothing changes that they look at, and an exception such as Ctrl-C gets lost in them.
-    options = {"cpp_wrapper": not cuda, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    return torch.compile(function, fullgraph=True, options=options)
+    return loss_function
 
 
 def make_run_dir(args: Args) -> Path:
-    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time}, a second on where that exists, and its args.json."""
+    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json. Raises Stop."""
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
     unix_time = int(time.time())
-    while (run_dir := Path(args.runs_dir) / f"{name}{unix_time}").exists():
+    while (run_dir := args.runs_dir / f"{name}{unix_time}").exists():
         unix_time += 1
     try:
         run_dir.mkdir(parents=True)
     except OSError as error:
-        raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
-    git = "git describe --always --dirty --abbrev=40 --exclude '*'"  # prints nothing outside a repository
-    commit = subprocess.run(git, shell=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+        raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
+    sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
     versions = {package.__name__: str(package.__version__) for package in (torch, gym, np)}
-    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version(), **versions}
-    machine = {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    content = {**asdict(args), **origin, **machine, "gpu": gpu}
+    content = {**asdict(args), "command": sys.argv, "sha256": sha256, "python": sys.version.split()[0], **versions}
     (run_dir / "args.json").write_text(json.dumps(content, indent=2, default=str))
     return run_dir
 
 
-def start_wandb(args: Args, name: str):
-    """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
-    import wandb  # only --track needs it, and it takes half a second
+class Run:
+    """The files of a run: scalars for TensorBoard and, with --track, W&B; weights; result.json."""
 
-    names = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
-    options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
-    try:
-        return wandb.init(mode=args.wandb_mode, **options)
-    except ValueError as error:
-        raise BadInput(f"W&B refuses its settings, such as WANDB_MODE: {' '.join(str(error).split()):.200}") from error
-    except wandb.Error as error:
-        reason = str(error).splitlines()[0]
-        print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
-        return wandb.init(mode="offline", **options)
+    def __init__(self, args: Args, run_dir: Path, network: nn.Module):
+        self.args, self.run_dir, self.network, self.wandb = args, run_dir, network, None
+        if args.track:
+            import wandb  # takes half a second, so only where it is asked for
 
+            names = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": run_dir.name}
+            try:
+                self.wandb = wandb.init(**names, config=asdict(args), save_code=True)
+            except (wandb.Error, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise Stop(f"W&B does not start ({reason:.200}); WANDB_MODE=offline needs no account", 2) from error
+            self.wandb.define_metric("*", step_metric="global_step")
+        self.writer = SummaryWriter(str(run_dir), flush_secs=5)
 
-@contextmanager
-def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
-    """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
-    run = start_wandb(args, run_dir.name) if args.track else None
-    with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
-        writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
+    def __enter__(self):
+        return self
 
-        def log(metrics: dict[str, float], global_step: int) -> None:
-            values = [{"tag": name, "simple_value": value} for name, value in metrics.items()]
-            event = Event(wall_time=time.time(), step=global_step, summary={"value": values})
-            writer.write(event.SerializeToString())
-            writer.flush()
-            if run:
-                run.log({**metrics, "global_step": global_step})
-            for name, value in metrics.items():
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"{name} is {value} at step {global_step:,} (lower --learning-rate?)")
+    def log(self, metrics: dict[str, float], global_step: int) -> None:
+        """Writes scalars. Raises Stop if one is not finite."""
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, global_step)
+        if self.wandb:
+            self.wandb.log({**metrics, "global_step": global_step})
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                reason = "--learning-rate is too high, or the environment sent a number that is not finite"
+                raise Stop(f"{name} is {value} at step {global_step:,}: {reason}", 1)
 
-        try:
-            yield log
-        finally:
-            if run:
-                for path in sorted(run_dir.glob("videos/*.mp4")):
-                    run.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
-                run.finish(exit_code=0 if (run_dir / "result.json").exists() else 1)
+    def save(self, name: str) -> None:
+        """With --save-model writes finite weights to NAME.part and renames it, so that no file is half written."""
+        if self.args.save_model and all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            file = io.BytesIO()  # torch.save to a file would hide the error of a full disk
+            torch.save(self.network.state_dict(), file)
+            (self.run_dir / f"{name}.part").write_bytes(file.getvalue())
+            (self.run_dir / f"{name}.part").replace(self.run_dir / name)
 
+    def finish(self, result: dict, global_step: int, seconds: float) -> None:
+        """Writes result.json last: its presence marks a finished run. Prints a summary."""
+        sps, part = global_step / seconds, self.run_dir / "result.part"
+        self.writer.flush()
+        result |= {"global_step": global_step, "seconds": seconds, "sps": sps}
+        part.write_text(json.dumps(result, indent=2))
+        part.replace(self.run_dir / "result.json")
+        trained = f"trained {global_step:,} steps in {seconds:.0f} s ({sps:,.0f} steps/s)"
+        print(f"{self.args.env_id}: {summary(result, result['returns'])}, {trained}, see {self.run_dir}")
 
-def save_weights(args: Args, network: nn.Module, path: Path) -> None:
-    """With --save-model writes a state_dict, in place of an older one only if whole and finite. Raises OSError."""
-    if not (args.save_model and all(parameter.isfinite().all() for parameter in network.parameters())):
-        return
-    torch.save(network.state_dict(), content := io.BytesIO())  # to a full disk itself, torch would hide the OSError
-    path.with_suffix(".part").write_bytes(content.getvalue())
-    os.replace(path.with_suffix(".part"), path)
-
-
-def write_result(args: Args, run_dir: Path, result: dict, seconds: float) -> None:
-    """Writes result.json, last and at once, because a run that has it is complete; says how it went."""
-    steps, returns, speed = result["global_step"], result["returns"], result["global_step"] / seconds
-    (run_dir / "result.part").write_text(json.dumps({**result, "seconds": seconds, "sps": speed}, indent=2))
-    os.replace(run_dir / "result.part", run_dir / "result.json")
-    greedy = f"greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes"
-    trained = f"trained {steps:,} steps in {seconds:.0f} s ({speed:,.0f} steps/s)"
-    print(f"{args.env_id}: {greedy}, {trained}, see {run_dir}")
+    def __exit__(self, *_) -> None:
+        self.save("model.pt")
+        self.writer.close()
+        if self.wandb:
+            for path in sorted(self.run_dir.glob("videos/*.mp4")):
+                self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
+            self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
 
 
-def as_trained(args: Args) -> Args:
-    """The arguments with env_id and all below it as in the args.json beside the weights, where there is one."""
-    path = Path(args.evaluate)
-    stored = path / "args.json" if path.is_dir() else path.with_name("args.json")
-    try:
-        content = json.loads(stored.read_text()) if stored.exists() else {}
-    except ValueError as error:
-        raise BadInput(f"{stored} is not what a run writes: {error}") from error
-    names = [field.name for field in fields(Args)]
-    kept = {name: content[name] for name in names[names.index("env_id") :] if name in content}
-    return replace(args, **{name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()})
+def summary(metrics: dict, returns: list[float]) -> str:
+    values = "Q predicted {eval/q_predicted:.2f}, realised {eval/q_realised:.2f}".format_map(metrics)
+    return f"greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes, {values}"
 
 
 def play(args: Args) -> None:
-    """Loads the weights at args.evaluate, plays and prints the return. Raises BadInput if they do not fit."""
-    check(args)
-    path, trained_on = Path(args.evaluate), as_trained(args).env_id
-    path = path / "model.pt" if path.is_dir() else path
-    if trained_on != args.env_id:
-        raise BadInput(f"{path} does not hold weights for {args.env_id}: they were trained on {trained_on}")
-    with closing(make_env(args)) as env:
-        q_network = QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
+    """Plays with stored weights. Flags from env_id on come from args.json, unless given. Raises Stop."""
+    path = args.evaluate / "model.pt" if args.evaluate.is_dir() else args.evaluate
+    stored, names = path.with_name("args.json"), [field.name for field in fields(Args)]
     try:
+        content = json.loads(stored.read_text()) if stored.exists() else {}
+        trained = replace(args, **{name: content[name] for name in names[names.index("env_id") :] if name in content})
+    except ValueError as error:
+        raise Stop(f"{stored} is not what a run writes: {error}", 2) from error
+    args = tyro.cli(Args, default=trained)  # reads the command line again, over the stored flags
+    env = make_env(args, path.parent / "videos")
+    q_network = QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
+    try:
+        if args.env_id != trained.env_id:
+            raise ValueError(f"the weights were trained on {trained.env_id}")
         q_network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    except Exception as error:  # reading a file that holds something else can fail in any way
-        fit, reason = f"{args.env_id} with --hidden-sizes {args.hidden_sizes}", " ".join(str(error).split())
-        raise BadInput(f"{path} does not hold weights for {fit} ({reason:.200})") from error
-    returns, _ = evaluate(args, q_network.as_numpy_function(), path.parent / "videos" / "eval")
-    print(f"{args.env_id}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
+    except Exception as error:  # the file may hold anything
+        raise Stop(f"{path} does not hold weights for {args.env_id}: {' '.join(str(error).split()):.300}", 2) from error
+    with env:
+        if args.capture_video:
+            env.start_recording("eval-episode-0")
+        print(f"{args.env_id}: {summary(*evaluate(env, q_network.q_values, args, args.final_eval_episodes))}")
 
 
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    # No traceback of an OSError in TensorBoard's thread: its next add_scalar raises it here.
+    threading.excepthook = lambda hook: issubclass(hook.exc_type, OSError) or threading.__excepthook__(hook)
     torch.set_num_threads(1)  # with matrices this small a second thread gains nothing
-    torch.set_flush_denormal(True)  # Adam's moments of idle units shrink into numbers that a CPU is slow with
+    torch.set_flush_denormal(True)  # a CPU is slow with tiny numbers, which Adam's averages reach where gradients are 0
     args = tyro.cli(Args, description=__doc__)
     try:
-        # Flags that are given win over those of the run that is played again.
-        play(tyro.cli(Args, default=as_trained(args))) if args.evaluate else train(args)
-    except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
-        if of_environment(error):
-            raise
-        print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
+        play(args) if args.evaluate else train(args)
+    except (Stop, OSError, MemoryError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
+            raise  # all calls of an environment go through gymnasium: its faults keep their traceback
+        sentence, code = error.args if isinstance(error, Stop) else (error, 1)
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import gradient, scalars, train
 
+import dueling_dqn
 import n_step_dqn
 import rainbow
 
@@ -25,8 +26,27 @@ def network(seed=0, obs_dim=3, num_actions=2, **flags):
     return rainbow.QNetwork(obs_dim, num_actions, rainbow.Args(**TINY | flags))
 
 
-def draw(q_network, rows, seed=0):
-    return torch.from_numpy(rainbow.draw_noise((rows, q_network.noise_size), np.random.default_rng(seed)))
+def noisy(network):
+    """The network, with new noise."""
+    network.resample_noise()
+    return network
+
+
+def layers(network) -> list[rainbow.NoisyLinear]:
+    return [layer for layer in network.modules() if isinstance(layer, rainbow.NoisyLinear)]
+
+
+def noise(network) -> torch.Tensor:
+    """A copy of the noise of all weights and biases."""
+    parts = [part for layer in layers(network) for part in (layer.noise_weight, layer.noise_bias)]
+    return torch.cat([part.flatten() for part in parts])
+
+
+def without_draws(monkeypatch, *networks):
+    """Sets the noise of these networks to 0, and lets compute_loss draw none."""
+    for layer in [layer for network in networks for layer in layers(network)]:
+        layer.noise_weight.zero_(), layer.noise_bias.zero_()
+    monkeypatch.setattr(rainbow.QNetwork, "resample_noise", lambda self: None)
 
 
 def batch(size=8, weight=1.0, seed=0):
@@ -67,71 +87,110 @@ def test_the_choice_is_by_the_mean_not_by_the_likeliest_atom():
     assert (values * p).sum().item() == pytest.approx(0.0, abs=1e-6), "a* = 0, worth 0 to the target network"
 
 
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize("hidden_sizes", [(4,), (7,), (6, 4), (5, 6, 8)], ids=str)
+def test_logits_of_an_atom_are_the_dueling_network_of_its_outputs(hidden_sizes, noise):
+    """dueling_dqn.py's network with the same weights, or those that noise has made of them: w + σ ε."""
+    q_network, obs = network(hidden_sizes=hidden_sizes), torch.randn(5, 3)
+    noisy(q_network).train(noise)
+    logits, dueling = q_network(obs), dueling_dqn.QNetwork(3, 2, dueling_dqn.Args(hidden_sizes=hidden_sizes))
+    for atom in range(5):
+        weights = {}
+        for name, layer in q_network.named_modules():
+            if isinstance(layer, rainbow.NoisyLinear):
+                weight = layer.weight + noise * layer.sigma_weight * layer.noise_weight
+                bias = layer.bias + noise * layer.sigma_bias * layer.noise_bias
+                own = slice(atom, None, 5) if name in ("value", "output") else slice(None)
+                weights |= {f"{name}.weight": weight[own], f"{name}.bias": bias[own]}
+        dueling.load_state_dict(weights)
+        assert torch.allclose(logits[..., atom], dueling(obs), atol=1e-6)
+    assert torch.allclose(q_network(obs[:1]), logits[:1], atol=1e-6), "alone as in a batch"
+
+
 def test_streams_are_subtracted_over_actions_for_each_atom():
     q_network, obs = network(), torch.randn(5, 3)
-    noise = draw(q_network, 1)[0]
-    for given in (None, noise):
-        logits = q_network(obs, given)
-        x = torch.relu(q_network.layers[0](obs, q_network.noise_of_layers(given)[0]))
-        value = torch.relu(q_network.layers[1](x, q_network.noise_of_layers(given)[1]))
-        value = q_network.layers[2](value, q_network.noise_of_layers(given)[2])  # (B, n_atoms)
+    for _ in range(2):
+        logits = q_network(obs)
+        x = torch.relu(q_network.hidden[0](obs))
+        value = q_network.value(torch.relu(q_network.value_hidden(x)))  # (B, n_atoms)
         assert torch.allclose(logits.mean(dim=1), value, atol=1e-6), "the mean over actions is V's"
-        assert torch.allclose(q_network(obs[:1], given), logits[:1], atol=1e-6), "alone as in a batch"
+        assert torch.allclose(q_network(obs[:1]), logits[:1], atol=1e-6), "alone as in a batch"
+        q_network.resample_noise()
 
 
 @pytest.mark.parametrize("hidden_sizes", [(4,), (7,), (6, 4), (5, 6, 8)], ids=str)
-def test_numpy_and_torch_agree_under_the_same_noise(hidden_sizes):
-    q_network = network(hidden_sizes=hidden_sizes)
-    q_values, obs = q_network.as_numpy_function(), torch.randn(3)
-    for noise in (None, draw(q_network, 1)[0]):
-        expected = q_network(obs[None], noise).softmax(dim=2) @ q_network.atoms
-        found = q_values(obs.numpy(), None if noise is None else noise.numpy())
-        assert found.shape == (2,) and np.allclose(found, expected.detach()[0], atol=1e-5)
-    assert not np.allclose(q_values(obs.numpy()), found, atol=1e-3), "noise does something"
-    assert q_network.noise_size == sum(layer.in_features + layer.out_features for layer in q_network.layers)
-    with torch.no_grad():
-        q_network.layers[-1].bias[2] = 1e4  # one action is sure of an atom, and the other one loses nothing by it
+def test_q_values_are_the_means_under_the_same_noise(hidden_sizes):
+    q_network, obs = network(hidden_sizes=hidden_sizes), torch.randn(3)
+    still = q_network.q_values(obs.numpy())
+    noisy(q_network)
     expected = q_network(obs[None]).softmax(dim=2) @ q_network.atoms
-    assert np.allclose(q_values(obs.numpy()), expected.detach()[0], atol=1e-5)
+    found = q_network.q_values(obs.numpy())
+    assert found.shape == (2,) and np.allclose(found, expected.detach()[0], atol=1e-5)
+    assert not np.allclose(still, found, atol=1e-3), "noise does something"
+    q_network.eval()
+    assert q_network.q_values(obs.numpy()).tolist() == still.tolist(), "and in eval mode nothing"
+    with torch.no_grad():
+        q_network.output.bias[2] = 1e4  # one action is sure of an atom, and the other one loses nothing by it
+    expected = q_network(obs[None]).softmax(dim=2) @ q_network.atoms
+    assert np.allclose(q_network.q_values(obs.numpy()), expected.detach()[0], atol=1e-5)
+
+
+def test_noise_of_every_layer_is_drawn():
+    q_network = network(hidden_sizes=(5, 6, 8))
+    assert len(layers(q_network)) == 6 and (noise(q_network) == 0).all()
+    one, two = (noise(noisy(q_network)) for _ in range(2))
+    assert (one != 0).all() and (one != two).all()
 
 
 def test_each_noise_acts_where_it_belongs():
-    """The prediction's moves Q(s, a), the target's the target alone, that of the choice the target where a* changes."""
-    q_network, target_network, args = network(noisy_std=3.0), network(1), rainbow.Args(**TINY)
-    noise = draw(q_network, 3)
-    _, q_taken, divergence, _ = rainbow.backpropagate(q_network, target_network, batch(64), noise, args)
-    for k, what in enumerate(("prediction", "target", "choice")):
-        other = noise.clone()
-        other[k] = draw(q_network, 1, seed=5)[0]
-        _, changed_q, changed_divergence, _ = rainbow.backpropagate(q_network, target_network, batch(64), other, args)
+    """The prediction's moves Q(s, a), the target's the target alone, that of the choice the target where a* changes.
+
+    compute_loss draws the prediction's noise itself, after the choice.
+    """
+    args, rows = rainbow.Args(**TINY), batch(64)
+
+    def found(of_choice, of_target, of_prediction):
+        q_network, target_network = network(noisy_std=3.0), network(1)
+        torch.manual_seed(of_choice), q_network.resample_noise()
+        torch.manual_seed(of_target), target_network.resample_noise()
+        torch.manual_seed(of_prediction)
+        _, q_taken, _, divergence = rainbow.compute_loss(q_network, target_network, rows, args)
+        return q_taken, divergence
+
+    q_taken, divergence = found(1, 2, 3)
+    for what, seeds in (("choice", (5, 2, 3)), ("target", (1, 5, 3)), ("prediction", (1, 2, 5))):
+        changed_q, changed_divergence = found(*seeds)
         assert torch.equal(changed_q, q_taken) == (what != "prediction")
-        moved = (changed_divergence != divergence)[~batch(64).terminated]
+        moved = (changed_divergence != divergence)[~rows.terminated]
         assert moved.any() and (moved.all() or what == "choice"), what
 
 
-def test_a_priority_is_the_divergence_of_target_and_prediction():
+def test_a_priority_is_the_divergence_of_target_and_prediction(monkeypatch):
     """Terminal with reward 1.5: half on atom 1, half on 2, entropy log 2. The prediction is even over 5 atoms, so the
     cross-entropy is log 5, and the divergence log 5 - log 2; where the prediction is the target, it is 0."""
     q_network = network(hidden_sizes=(4,))
     for parameter in q_network.parameters():
         torch.nn.init.zeros_(parameter)
     rows = batch(2)._replace(reward=torch.full((2,), 1.5), terminated=torch.tensor([True, True]))
-    noise, args = torch.zeros(3, q_network.noise_size), rainbow.Args(**TINY)
-    loss, _, divergence, _ = rainbow.backpropagate(q_network, q_network, rows, noise, args)
+    args = rainbow.Args(**TINY)
+    without_draws(monkeypatch, q_network)
+    loss, _, _, divergence = rainbow.compute_loss(q_network, q_network, rows, args)
     assert divergence.tolist() == pytest.approx([math.log(5) - math.log(2)] * 2, abs=1e-6)
     assert loss.item() == pytest.approx(math.log(5), abs=1e-6), "the loss itself is the cross-entropy"
     with torch.no_grad():
-        q_network.layers[1].bias.copy_(torch.tensor([-40.0, 0, 0, -40, -40]))  # V's: half on atom 1, half on 2
-    _, _, divergence, _ = rainbow.backpropagate(q_network, q_network, rows, noise, args)
+        q_network.value.bias.copy_(torch.tensor([-40.0, 0, 0, -40, -40]))  # V's: half on atom 1, half on 2
+    _, _, _, divergence = rainbow.compute_loss(q_network, q_network, rows, args)
     assert divergence.tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_weights_scale_the_gradient_and_not_the_priority():
     q_network, args = network(), rainbow.Args(**TINY)
-    noise, found = draw(q_network, 3), []
+    found = []
     for weight in (1.0, 0.25):
-        q_network.zero_grad()
-        loss, _, divergence, _ = rainbow.backpropagate(q_network, network(1), batch(weight=weight), noise, args)
+        torch.manual_seed(0)
+        noisy(q_network).zero_grad()
+        loss, _, _, divergence = rainbow.compute_loss(q_network, network(1), batch(weight=weight), args)
+        loss.backward()
         found.append((loss, gradient(q_network), divergence))
     assert torch.allclose(found[1][1], 0.25 * found[0][1], atol=1e-7) and found[0][1].abs().max() > 1e-3
     assert found[1][0].item() == pytest.approx(0.25 * found[0][0].item())
@@ -186,33 +245,65 @@ def test_importance_weights():
 
 def test_the_loop_draws_noise_for_every_act_and_three_for_every_update_and_anneals_beta(small, spy, monkeypatch):
     """400 acts, and updates at steps 204, 208, ..., 400; β from 0.4 linearly to 1 at the end."""
-    acts, betas, acting, sample = [], [], rainbow.QNetwork.as_numpy_function, rainbow.ReplayBuffer.sample
+    acts, choices, targets, predictions, betas = [], [], [], [], []
+    q_values, compute_loss, sample = rainbow.QNetwork.q_values, rainbow.compute_loss, rainbow.ReplayBuffer.sample
 
-    def watched(self):
-        q_values = acting(self)
-        return lambda obs, noise=None: (acts.append(noise), q_values(obs, noise))[1]
+    def acting(self, obs):
+        acts.append(noise(self) if self.training else None)
+        return q_values(self, obs)
 
-    monkeypatch.setattr(rainbow.QNetwork, "as_numpy_function", watched)
-    monkeypatch.setattr(rainbow.ReplayBuffer, "sample", lambda self, *a: (betas.append(a[1]), sample(self, *a))[1])
-    updates = spy("backpropagate", rainbow)
+    def learning(q_network, target_network, *rest):
+        choices.append(noise(q_network)), targets.append(noise(target_network))
+        result = compute_loss(q_network, target_network, *rest)
+        predictions.append(noise(q_network))
+        return result
+
+    def sampling(self, batch_size, beta, *rest):
+        betas.append(beta)
+        return sample(self, batch_size, beta, *rest)
+
+    monkeypatch.setattr(rainbow.QNetwork, "q_values", acting)
+    monkeypatch.setattr(rainbow, "compute_loss", learning)
+    monkeypatch.setattr(rainbow.ReplayBuffer, "sample", sampling)
+    networks = spy("QNetwork", rainbow)
     logged = scalars(train(small(rainbow)))
-    noises = [noise for noise in acts if noise is not None]
-    of_updates, size = [noise.numpy() for (*_, noise, _), _ in updates], updates[0][0][0].noise_size
-    assert [noise.shape for noise in noises] == [(size,)] * 400 and len(acts) > 400, "evaluation has none"
-    assert [noise.shape for noise in of_updates] == [(3, size)] * 50
-    numbers = np.concatenate([np.ravel(noise) for noise in noises + of_updates])
+    noises, size = [of_act for of_act in acts if of_act is not None], len(noise(networks[0][1]))
+    assert [of_act.shape for of_act in noises] == [(size,)] * 400 and len(acts) > 400, "evaluation has none"
+    assert [len(of_updates) for of_updates in (choices, targets, predictions)] == [50] * 3
+    numbers = torch.cat([*noises, *choices, *targets, *predictions]).numpy()
     assert len(np.unique(numbers)) > 0.99 * len(numbers), "none is used twice"
     assert betas == pytest.approx([0.4 + 0.6 * t / 400 for t in range(204, 401, 4)])
     assert [step for step, _ in logged["charts/beta"]] == [300, 400]
     assert [beta for _, beta in logged["charts/beta"]] == pytest.approx([0.4 + 0.6 * 300 / 400, 1.0])
 
 
+def test_compiled_updates_have_three_noises():
+    """The loss moves with the noise of the choice, with that of the target, and with each call, which draws that of
+    the prediction; with all σ at 0 it is that of compute_loss, and the same in each call."""
+    args, rows = rainbow.Args(**TINY), batch(64)
+    q_network, target_network = network(noisy_std=3.0), network(1, noisy_std=3.0)
+    loss_function = rainbow.compiled(rainbow.compute_loss, args)
+    before, divergences, noises = noise(noisy(q_network)), [], []
+    for _ in range(3):
+        divergences.append(loss_function(q_network, target_network, rows, args)[3])
+        noises.append(noise(q_network))
+    assert (noises[0] != before).all() and (noises[1] != noises[0]).all() and (noises[2] != noises[1]).all()
+    assert (divergences[0] != divergences[1]).any() and (divergences[1] != divergences[2]).any()
+    for layer in layers(q_network) + layers(target_network):
+        torch.nn.init.zeros_(layer.sigma_weight), torch.nn.init.zeros_(layer.sigma_bias)
+    expected = rainbow.compute_loss(q_network, target_network, rows, args)
+    for _ in range(2):
+        found = loss_function(q_network, target_network, rows, args)
+        for one, other in zip(found, expected, strict=True):
+            assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_a_support_that_is_too_narrow_is_warned_of_once(small, capsys):
-    """With the share since the last evaluation: at step 300, of one measurement. CartPole's returns are beyond 1."""
+    """With the share of the last update, at step 400. CartPole's returns are beyond 1."""
     logged = scalars(train(small(rainbow, eval_frequency=100, v_max=1.0)))
     (line,) = capsys.readouterr().err.splitlines()
-    (step, share), _ = logged["losses/clipped_mass"]
-    assert step == 300 and line.startswith(f"warning: {share:.0%} of the targets' probability lies outside --v-min 0 ")
+    _, (step, share) = logged["losses/clipped_mass"]
+    assert step == 400 and line.startswith(f"warning: {share:.0%} of the targets' probability lies outside --v-min 0 ")
     assert share > 0.05 and line.endswith("--v-max 1")
     train(small(rainbow, eval_frequency=100))
     assert capsys.readouterr().err == ""

@@ -30,6 +30,7 @@ FLAGS = {
     "train_frequency": 4,
     "learning_starts": 5_000,
     "eval_frequency": 25_000,
+    "eval_episodes": 20,
     "compile": True,
 }
 SCRIPTS = {"DQN": ("dqn.py", {}), "Rainbow": ("rainbow.py", {"v_min": 0.0, "v_max": 20.0})}
