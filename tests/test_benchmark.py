@@ -286,10 +286,7 @@ def test_stable_baselines3_with_its_maintainers_own_hyperparameters(tmp_path, ca
     ("flags", "said"),
     [
         ("--capture-video", "neither --evaluate nor --capture-video"),
-        (
-            "--published --env-id Acrobot-v1 --total-timesteps 2",
-            "--learning-starts and --train-frequency leave no step",
-        ),
+        ("--published --learning-starts 5 --total-timesteps 500", "--train-frequency leave no step"),
         ("--env-id Missing-v0", "cannot make Missing-v0"),
     ],
 )

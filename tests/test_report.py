@@ -135,13 +135,13 @@ def test_the_summary_becomes_a_part_of_a_page(bench, tmp_path):
 
 
 def test_the_origin_that_the_harness_noted_is_in_the_report(bench, tmp_path):
-    """Two machines, one of them with a GPU; the scripts noted only the versions that they used."""
-    suite_dir = write_suite(tmp_path, {"a.py": 0.5}, {"CartPole-v1": (20.0, 500.0)}, 2)
+    """Two machines, one of them with a GPU; the scripts noted the versions that they used, and their own text."""
+    suite_dir = write_suite(tmp_path, {"a.py": 0.5, "b.py": 0.5}, {"CartPole-v1": (20.0, 500.0)}, 1)
     machines = [{"cpu_count": 64, "processor": "Chip"}, {"cpu_count": 8, "processor": "Other", "gpu": "H200"}]
-    for path, machine in zip(sorted(suite_dir.glob("*/*/args.json")), machines, strict=True):
+    for path, machine, digit in zip(sorted(suite_dir.glob("*/*/args.json")), machines, "12", strict=True):
         args = json.loads(path.read_text())
         del args["commit"]
-        path.write_text(json.dumps(args | {"python": "3.11.7", "sha256": "5" * 64}))
+        path.write_text(json.dumps(args | {"python": "3.11.7", "sha256": digit * 64}))
         noted = {"commit": "0123456789-dirty", "versions": {"python": "3.12.0", "numpy": "2.5"}, "platform": "Linux"}
         (path.parent.parent / "origin.json").write_text(json.dumps(noted | machine))
     assert bench("report", "suite", "--page", "page.md")[0] == 0
@@ -149,9 +149,10 @@ def test_the_origin_that_the_harness_noted_is_in_the_report(bench, tmp_path):
     assert line in (tmp_path / "page.md").read_text()
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| commit | 0123456789-dirty |" in text and "| gpu | H200 |" in text and "| cpu_count | 64; 8 |" in text
-    assert "5" * 12 not in text, "the text of a script has its own table"
-    for record in read(tmp_path / "report").records:
-        assert record.args["commit"] == "0123456789-dirty" and record.args["sha256"] == "5" * 64
+    assert "1" * 12 not in text and "sha256" not in text, "the text of a script has its own table, and is no argument"
+    stored = [record.args for record in read(tmp_path / "report").records]
+    assert [args["sha256"] for args in stored] == ["1" * 64, "2" * 64]
+    assert {args["commit"] for args in stored} == {"0123456789-dirty"}
 
 
 def test_an_evaluation_at_the_end_may_have_more_episodes(bench, tmp_path):

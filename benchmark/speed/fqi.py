@@ -34,7 +34,8 @@ def main() -> None:
     from sklearn.neighbors import KNeighborsRegressor
 
     iterations, gamma, settings = 50, 0.99, fqi.Args()
-    data = fqi.collect(settings, 50_000, 1.0, None, np.random.default_rng(1))
+    env = fqi.make_env(settings)
+    data = fqi.collect(env, 50_000, 1.0, None, np.random.default_rng(1))
     learned = {}  # the last Q of each
 
     def ours() -> float:
@@ -60,7 +61,7 @@ def main() -> None:
     title = "an iteration with 30 nearest neighbours, 50,000 transitions"
     table = report(in_turns({"fqi.py": ours, "tutorial": theirs}, args.repeats, title), title, ["fqi.py"])
     for name, q in learned.items():
-        returns, _ = fqi.evaluate(settings, q, seed=1)
+        _, returns = fqi.evaluate([env], q, settings, settings.final_eval_episodes, first_seed=1)
         print(f"  {name}: greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes")
     publish("fqi", "fqi", args, [table])
 
