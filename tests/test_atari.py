@@ -20,7 +20,7 @@ from moviepy import VideoFileClip
 from scipy.stats import chisquare
 
 import dqn_atari
-from dqn_atari import Args, BadInput, ReplayBuffer, make_env, with_protocol
+from dqn_atari import Args, ReplayBuffer, Stop, make_env, with_protocol
 
 CPU = torch.device("cpu")
 
@@ -129,7 +129,7 @@ def test_the_emulator_hands_out_arrays_of_its_own():
 def test_a_known_frame_gives_known_network_input():
     """Pixels 0, 51 and 255 enter the first layer as 0, 0.2 and 1: scaled once, also on the way through NumPy."""
     network, seen = dqn_atari.QNetwork(4, 4, Args()), []
-    network[0].register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
+    network.conv1.register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
     obs = np.zeros((1, 4, 84, 84), np.uint8)
     obs[0, 1, 2, :3] = 0, 51, 255
     q = network(torch.from_numpy(obs))
@@ -141,20 +141,38 @@ def test_a_known_frame_gives_known_network_input():
         ) and x.sum().item() == pytest.approx(1.2)
 
 
+LAYERS = ("conv1", "conv2", "conv3", "hidden", "output")
+
+
 def test_the_network_is_that_of_the_paper():
-    """Weights and biases: 8·8·4·32 + 32, 4·4·32·64 + 64, 3·3·64·64 + 64, 3136·512 + 512, 512·6 + 6."""
+    """Weights and biases: 8·8·4·32 + 32, 4·4·32·64 + 64, 3·3·64·64 + 64, 3136·512 + 512, 512·6 + 6.
+
+    Strides are 4, 2 and 1. The input of a layer is max(0, the output of the layer before it).
+    """
     sizes = [8224, 32832, 36928, 1606144, 3078]
-    network = dqn_atari.QNetwork(4, 6, Args())
-    layers = [layer for layer in network if hasattr(layer, "weight")]
+    network, inputs, outputs = dqn_atari.QNetwork(4, 6, Args()), [], []
+
+    def watched(layer, given, output):
+        inputs.append(given[0].flatten())
+        outputs.append(output.flatten())
+
+    layers = [getattr(network, name) for name in LAYERS]
     assert [layer.weight.numel() + layer.bias.numel() for layer in layers] == sizes
-    kinds = "Conv2d ReLU Conv2d ReLU Conv2d ReLU Flatten Linear ReLU Linear"
-    assert [type(layer).__name__ for layer in network] == kinds.split()
+    assert sum(parameter.numel() for parameter in network.parameters()) == sum(sizes)
+    assert [layer.stride for layer in layers[:3]] == [(4, 4), (2, 2), (1, 1)]
+    for layer in layers:
+        layer.register_forward_hook(watched)
+    q = network(torch.randint(256, (1, 4, 84, 84), dtype=torch.uint8))
+    for before, after in zip(outputs, inputs[1:], strict=False):
+        assert torch.equal(after, before.clamp(min=0)) and (before < 0).any()
+    assert len(outputs) == 5 and torch.equal(outputs[-1], q.flatten()), "the last layer has no ReLU"
 
 
 def test_the_first_weights_keep_the_size_of_signals():
     """W Wᵀ = 2 I: the rows are orthogonal, and make up for the half that a ReLU cuts off. Outputs begin near 0."""
-    layers = [layer for layer in dqn_atari.QNetwork(4, 6, Args()) if hasattr(layer, "weight")]
-    for layer, square in zip(layers, [2, 2, 2, 2, 1e-4], strict=True):
+    network = dqn_atari.QNetwork(4, 6, Args())
+    for name, square in zip(LAYERS, [2, 2, 2, 2, 1e-4], strict=True):
+        layer = getattr(network, name)
         rows = layer.weight.flatten(1)
         assert torch.allclose(rows @ rows.T, square * torch.eye(len(rows)), rtol=0, atol=1e-5 * square)
         assert not layer.bias.any()
@@ -301,26 +319,22 @@ def test_stacks_are_those_the_emulator_showed():
 
 def test_a_transition_takes_7_kB():
     buffer = ReplayBuffer(1_000, 1, CPU)
-    assert sum(tensor.nbytes for tensor in buffer.tensors().values()) / 1_000 <= 7_200
+    stored = buffer.state_dict()
+    assert stored.pop("added") == 0 and sum(tensor.nbytes for tensor in stored.values()) / 1_000 <= 7_200
 
 
-def test_replay_goes_to_the_gpu_if_it_fits_and_is_refused_if_it_fits_nowhere(monkeypatch):
-    args, cuda = Args(buffer_size=1_000_000), torch.device("cuda")  # 6.6 GiB, and 1 GiB to spare
+def test_a_replay_buffer_that_does_not_fit_is_refused(monkeypatch):
+    """A million steps are 7,061 MB, which is 6.6 GiB, and 1 GiB is for the rest."""
     free = {}
-    monkeypatch.setattr(dqn_atari.psutil, "virtual_memory", lambda: SimpleNamespace(available=free["cpu"]))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free["cuda"], 80 * 2**30))
-    for gpu, cpu, place in ((8, 8, "cuda"), (8, 7, "cuda"), (7, 8, "cpu"), (0, 8, "cpu"), (7, 7, None)):
-        free |= {"cuda": gpu * 2**30, "cpu": cpu * 2**30}
-        if place:
-            assert dqn_atari.place_replay(args, cuda).type == place
-        else:
-            with pytest.raises(BadInput, match=r"1,000,000 needs 6.6 GiB .* 7.0 GiB free on the cuda, 7.0 GiB .* cpu"):
-                dqn_atari.place_replay(args, cuda)
-    free |= {"cuda": 8 * 2**30, "cpu": 7 * 2**30}
-    with pytest.raises(BadInput, match=r"7\.0 GiB free on the cpu"):  # through which a checkpoint passes
-        dqn_atari.place_replay(dqn_atari.replace(args, checkpoint_frequency=100), cuda)
-    with pytest.raises(BadInput, match=r"to spare; 7\.0 GiB free on the cpu$"):  # without --cuda a GPU does not count
-        dqn_atari.place_replay(args, CPU)
+    monkeypatch.setattr(dqn_atari.psutil, "virtual_memory", lambda: SimpleNamespace(available=free["cpu"] * 2**30))
+    free["cpu"] = 8
+    assert dqn_atari.place_replay(Args(buffer_size=1_000_000), CPU) == CPU
+    free["cpu"] = 7
+    for checkpoint_frequency in (0, 100):
+        with pytest.raises(Stop) as error:
+            dqn_atari.place_replay(Args(buffer_size=1_000_000, checkpoint_frequency=checkpoint_frequency), CPU)
+        sentence, code = error.value.args
+        assert code == 2 and sentence.startswith("--buffer-size 1,000,000 needs 7.6 GiB of memory; free are 7.0 GiB on")
 
 
 # --- The target ---
@@ -339,9 +353,10 @@ def test_truncation_bootstraps_and_termination_does_not(small):
         batch = buffer.sample(4, np.random.default_rng(0), CPU)
         networks = [dqn_atari.QNetwork(4, 2, Args()) for _ in range(2)]
         for network, q in zip(networks, ([3.0, 0.0], [6.0, 2.0]), strict=True):
-            torch.nn.init.zeros_(network[-1].weight)
-            network[-1].bias.data = torch.tensor(q)
-        loss, q_taken = dqn_atari.backpropagate(*networks, batch, args)
+            torch.nn.init.zeros_(network.output.weight)
+            network.output.bias.data = torch.tensor(q)
+        loss, q_taken = dqn_atari.compute_loss(*networks, batch, args)
+        loss.backward()
         assert q_taken.tolist() == [3.0] * 4
         assert loss.item() == pytest.approx((3 - 4) ** 2 if truncated else (3 - 1) ** 2)
         assert gradient(networks[0])[-2].item() == pytest.approx(2 * (3 - 4) if truncated else 2 * (3 - 1))  # the bias
@@ -409,7 +424,12 @@ class Games:
 def games(monkeypatch):
     """Puts Games in place of the emulator, and lists the ones that were made."""
     made = []
-    monkeypatch.setattr(dqn_atari, "make_env", lambda args, num_envs: made.append(Games(num_envs)) or made[-1])
+
+    def make_games(args, num_envs):
+        made.append(Games(num_envs))
+        return made[-1]
+
+    monkeypatch.setattr(dqn_atari, "make_env", make_games)
     return made
 
 
@@ -477,12 +497,13 @@ def test_evaluations_are_the_same_every_time_and_begin_elsewhere(small, games):
     }
     args = with_protocol(small(**flags, seed=7))
     train(args)
-    training, first, second = games
-    assert first.resets == second.resets == [dqn_atari.game_seeds(3, 1_000_007).tolist()]
-    assert set(training.resets[0]).isdisjoint(first.resets[0])
-    dqn_atari.evaluate(args, lambda obs: np.zeros((len(obs), 3)))
-    dqn_atari.evaluate(args, lambda obs: np.zeros((len(obs), 3)))
-    assert games[-1].sent == games[-2].sent and len(set(games[-1].sent)) == 3
+    training, evaluation = games
+    assert evaluation.resets == [dqn_atari.game_seeds(3, 1_000_007).tolist()] * 2
+    assert set(training.resets[0]).isdisjoint(evaluation.resets[0])
+    one, two = Games(3), Games(3)
+    for env in (one, two):
+        dqn_atari.evaluate(env, lambda obs: np.zeros((len(obs), 3)), args)
+    assert one.sent == two.sent and len(set(one.sent)) == 3
 
 
 def test_what_is_due_is_done_by_the_next_step_of_all_games(small, games):
@@ -497,14 +518,14 @@ def test_what_is_due_is_done_by_the_next_step_of_all_games(small, games):
 
 
 def test_the_target_network_begins_as_the_online_one(small, games, monkeypatch):
-    differences, backpropagate = [], dqn_atari.backpropagate
+    differences, compute_loss = [], dqn_atari.compute_loss
 
     def look(q_network, target_network, *rest):
         pairs = zip(q_network.parameters(), target_network.parameters(), strict=True)
         differences.append(max((one - other).abs().max().item() for one, other in pairs))
-        return backpropagate(q_network, target_network, *rest)
+        return compute_loss(q_network, target_network, *rest)
 
-    monkeypatch.setattr(dqn_atari, "backpropagate", look)
+    monkeypatch.setattr(dqn_atari, "compute_loss", look)
     train(small(total_timesteps=60, learning_starts=50, target_network_frequency=1_000))
     assert differences[0] == 0 < differences[1], "and it stays behind"
 
@@ -544,7 +565,7 @@ def test_as_many_updates_a_step_for_any_number_of_games(small, spy, games, num_e
     assert result(run_dir)["updates"] == 20 and len(copies) == 8
 
 
-def test_predicted_and_realised_value(small, games):
+def test_predicted_and_realised_value(small):
     """With γ = 1/2, clipped rewards 1, 0, -1, 0, 1 and a life that ends with the third step, the first life realises,
     from its end, -1, -1/2 and 1 - 1/4 = 3/4; the second one 1 and 1/2. Q is the frame's number, so 1 to 5 is
     predicted."""
@@ -553,14 +574,14 @@ def test_predicted_and_realised_value(small, games):
     def q_values(obs):
         return obs[:, -1, 0, 1, None] * np.array([1.0, 0.5, 0.0])
 
-    returns, metrics = dqn_atari.evaluate(args, q_values)
+    metrics, returns = dqn_atari.evaluate(Games(3), q_values, args)
     assert returns == [12.0] * 3
     assert metrics["eval/q_predicted"] == pytest.approx((1 + 2 + 3 + 4 + 5) / 5)
     assert metrics["eval/q_realised"] == pytest.approx((3 / 4 - 1 / 2 - 1 + 1 / 2 + 1) / 5)
     Games.begin, begin = lambda self, episode: begin(self, 1), Games.begin  # now a truncated episode
     try:
-        _, metrics = dqn_atari.evaluate(args, q_values)
-        _, whole = dqn_atari.evaluate(with_protocol(small(gamma=0.5, protocol="machado")), q_values)
+        metrics, _ = dqn_atari.evaluate(Games(3), q_values, args)
+        whole, _ = dqn_atari.evaluate(Games(2), q_values, with_protocol(small(gamma=0.5, protocol="machado")))
     finally:
         Games.begin = begin
     # The tail counts as Q of frame 6, which is 6: 1 + 6/2 = 4 and 4/2 = 2; only the first three states count.
@@ -568,11 +589,11 @@ def test_predicted_and_realised_value(small, games):
     assert metrics["eval/q_realised"] == pytest.approx((3 / 4 - 1 / 2 - 1) / 3)
     assert whole["eval/q_realised"] == pytest.approx((1 + 0 + 0) / 3), "no life ends: 1 + 6/2, 4/2, -1 + 2/2, 0, 1"
     args = with_protocol(small(gamma=0.5, protocol="machado"))  # whole games: 1, 1/2, -1 + 1/4, ...
-    _, metrics = dqn_atari.evaluate(args, q_values)
+    metrics, _ = dqn_atari.evaluate(Games(2), q_values, args)
     assert metrics["eval/q_realised"] == pytest.approx((1 + 1 / 2 - 3 / 4 - 3 / 8 + (1 - 3 / 16)) / 5)
 
 
-def test_every_game_of_an_evaluation_has_its_own_actions_and_values(small, games, monkeypatch):
+def test_every_game_of_an_evaluation_has_its_own_actions_and_values(small, monkeypatch):
     """In game k = 1, 2, 3 action k - 1 looks best, and Q is k times the frame's number. Whole games, truncated after
     five steps: the tail of game k is 6 k, so its fifth state realises 1 + 6 k / 2, the third one -1 + (1 + 3 k) / 4 =
     3 (k - 1) / 4, the second half of it, the first 1 + 3 (k - 1) / 16; these three count, together 1 + 21 (k - 1) / 16.
@@ -585,12 +606,14 @@ def test_every_game_of_an_evaluation_has_its_own_actions_and_values(small, games
     def q_values(obs):
         return (k * obs[:, -1, 0, 1])[:, None] * np.eye(3)
 
-    _, metrics = dqn_atari.evaluate(args, q_values)
-    assert np.reshape(games[0].sent, (-1, 3)).tolist() == [[0, 1, 2]] * 5
+    env = Games(3)
+    metrics, _ = dqn_atari.evaluate(env, q_values, args)
+    assert np.reshape(env.sent, (-1, 3)).tolist() == [[0, 1, 2]] * 5
     assert metrics["eval/q_predicted"] == pytest.approx(((1 + 2 + 3) * k).sum() / 9)
     assert metrics["eval/q_realised"] == pytest.approx((1 + 21 * (k - 1) / 16).sum() / 9)
-    dqn_atari.evaluate(replace(args, eval_epsilon=1.0), q_values)
-    assert any(len(set(actions)) > 1 for actions in np.reshape(games[1].sent, (-1, 3)).tolist())
+    env = Games(3)
+    dqn_atari.evaluate(env, q_values, replace(args, eval_epsilon=1.0))
+    assert any(len(set(actions)) > 1 for actions in np.reshape(env.sent, (-1, 3)).tolist())
 
 
 def test_games_of_an_evaluation_end_on_their_own_and_a_video_is_of_the_first(small, monkeypatch, tmp_path):
@@ -609,15 +632,22 @@ def test_games_of_an_evaluation_end_on_their_own_and_a_video_is_of_the_first(sma
             return obs, reward, terminated, truncated, info
 
     written = []
-    monkeypatch.setattr(dqn_atari, "make_env", lambda args, num_envs: Uneven(num_envs))
-    monkeypatch.setattr(dqn_atari, "write_video", lambda *arguments: written.append(arguments))
-    args = with_protocol(small(eval_episodes=2, eval_epsilon=0.0, protocol="machado"))
-    returns, metrics = dqn_atari.evaluate(args, lambda obs: obs[:, -1, 0, 1, None] * np.eye(3)[0], tmp_path, "step-9")
+
+    def write_video(*arguments):
+        written.append(arguments)
+
+    monkeypatch.setattr(dqn_atari, "write_video", write_video)
+    args, video = with_protocol(small(eval_epsilon=0.0, protocol="machado")), tmp_path / "videos" / "step-9.mp4"
+
+    def q_values(obs):
+        return obs[:, -1, 0, 1, None] * np.eye(3)[0]
+
+    metrics, returns = dqn_atari.evaluate(Uneven(2), q_values, args, video)
     assert returns == [7.0, 12.0] and metrics["eval/episodic_return_std"] == 2.5
     assert metrics["eval/q_predicted"] == pytest.approx((1 + 2 + 1 + 2 + 3 + 4 + 5) / 7)
     ((frames, fps, path),) = written
     assert [frame[0, :3].tolist() for frame in frames] == [[0, number, 0] for number in (1, 2, 3, 4)]
-    assert fps == 60 / 4 and path == tmp_path / "step-9-episode-0.mp4", "60 frames a second, of which three are skipped"
+    assert fps == 60 / 4 and path == video, "60 frames a second, of which three are skipped"
 
 
 # --- Whole runs ---
@@ -629,7 +659,7 @@ def weights(run_dir):
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_weights_move_and_the_same_seed_is_equal_to_the_bit(small, spy, num_envs):
-    updates = spy("backpropagate", dqn_atari)
+    updates = spy("compute_loss", dqn_atari)
     runs = [train(small(save_model=True, num_envs=num_envs, seed=seed)) for seed in (7, 7, 8)]
     assert [result(run_dir)["updates"] for run_dir in runs] == [50, 50, 50] and len(updates) == 150
     assert all((parameter.grad != 0).any() for parameter in updates[-1][0][0].parameters())
@@ -659,8 +689,9 @@ def learn(device):
     optimizer = torch.optim.Adam(networks[0].parameters(), lr=1e-3, fused=True)
     for _ in range(3):
         batch = buffer.sample(args.batch_size, rng, device)
+        loss, _ = dqn_atari.compute_loss(*networks, batch, args)
         optimizer.zero_grad()
-        loss, _ = dqn_atari.backpropagate(*networks, batch, args)
+        loss.backward()
         optimizer.step()
         dqn_atari.update_target(networks[1], networks[0], 0.5)
         if device.type == "cuda":  # from the second update on, nothing may make the CPU wait
@@ -752,32 +783,43 @@ def main(call_main):
     return partial(call_main, dqn_atari)
 
 
+OUT_OF_RANGE = {
+    "--num-envs 0": "--num-envs: Input should be greater than 0",
+    "--num-envs 8 --learning-starts 31": "--learning-starts must be at least 4 times --num-envs",
+    "--num-envs 8 --buffer-size 63 --batch-size 1": "--buffer-size must be at least 8 times --num-envs",
+    "--batch-size 2000 --buffer-size 1000": "--batch-size is larger than --buffer-size",
+    "--total-timesteps 500 --learning-starts 500": "--learning-starts and --train-frequency leave no step",
+    "--frame-skip 0": "--frame-skip: Input should be greater than 0",
+    "--noop-max -1": "--noop-max: Input should be greater than or equal to 0",
+    "--max-frames 0": "--max-frames: Input should be greater than 0",
+    "--repeat-action-probability 1.5": "--repeat-action-probability: Input should be less than or equal to 1",
+    "--eval-epsilon 2": "--eval-epsilon: Input should be less than or equal to 1",
+    "--checkpoint-frequency -1": "--checkpoint-frequency: Input should be greater than or equal to 0",
+    "--num-threads 0": "--num-threads: Input should be greater than 0",
+    "--learning-rate nan": "--learning-rate: Input should be greater than 0",
+    "--train-frequency 0": "--train-frequency: Input should be greater than 0",
+    "--seed -1": "--seed: Input should be greater than or equal to 0",
+    "--tau 0": "--tau: Input should be greater than 0",
+    "--resume no/such/run --evaluate no/such/model.pt": "--evaluate plays and --resume trains: give one of them",
+}
 BAD = {
     "--env-id ALE/Pongg-v5": "nearest names: ALE/Pong-v5",
     "--env-id PongNoFrameSkip-v4": "nearest names: PongNoFrameskip-v4",
     "--env-id CartPole-v1": "CartPole-v1 is not an Atari game",
-    "--env-id BreakoutNoFrameskip-v4 --buffer-size 100000000": "needs 657.6 GiB and 1 GiB to spare",
-    "--num-envs 0": "--num-envs",
-    "--num-envs 8 --learning-starts 31": "--learning-starts must be between 32 and",
-    "--num-envs 8 --buffer-size 63 --batch-size 1": "--buffer-size must be between 64 and",
-    "--batch-size 2000 --buffer-size 1000": "--batch-size must be between 1 and 1000, not 2000",
-    "--total-timesteps 500 --learning-starts 500": "--learning-starts must be between 4 and 499, not 500",
-    "--frame-skip 0": "--frame-skip",
-    "--noop-max -1": "--noop-max",
-    "--max-frames 0": "--max-frames",
-    "--repeat-action-probability 1.5": "--repeat-action-probability",
-    "--eval-epsilon 2": "--eval-epsilon",
-    "--checkpoint-frequency -1": "--checkpoint-frequency",
-    "--num-threads 0": "--num-threads",
-    "--learning-rate nan": "--learning-rate",
-    "--train-frequency 0": "--train-frequency",
-    "--seed -1": "--seed",
+    "--env-id BreakoutNoFrameskip-v4 --buffer-size 100000000": "needs 658.6 GiB of memory",
     "--runs-dir /proc/no --buffer-size 1000": "/proc/no",
     "--evaluate no/such/model.pt": "no/such/model.pt",
     "--resume no/such/run": "no/such/run has no whole checkpoint",
     "--resume no/such/run --seed 3": "give no others",
-    "--resume no/such/run --evaluate no/such/model.pt": "give one of them",
 }
+
+
+@pytest.mark.parametrize(("arguments", "said"), OUT_OF_RANGE.items())
+def test_flags_out_of_their_range_are_named(main, tmp_path, arguments, said):
+    """In tyro's box."""
+    code, out, err = main(arguments)
+    assert code == 2 and said in " ".join(err.replace("│", " ").split()) and "Traceback" not in err and out == ""
+    assert list(tmp_path.iterdir()) == [], "no run folder"
 
 
 @pytest.mark.parametrize(("arguments", "said"), BAD.items())
@@ -827,7 +869,8 @@ def test_evaluate_plays_with_video_and_knows_another_game(main, small, tmp_path)
     final = result(run_dir)
     mean, std = final["eval/episodic_return"], final["eval/episodic_return_std"]
     protocol, last = out.splitlines()
-    assert code == 0 and last == f"PongNoFrameskip-v4: return {mean:.1f} ± {std:.1f} over 2 games"
+    values = f"Q predicted {final['eval/q_predicted']:.2f}, realised {final['eval/q_realised']:.2f}"
+    assert code == 0 and last == f"PongNoFrameskip-v4: return {mean:.1f} ± {std:.1f} over 2 games, {values}"
     assert protocol.startswith("PongNoFrameskip-v4: protocol nature, repeat_action_probability 0.0, ")
     (video,) = (run_dir / "videos").iterdir()
     assert video.name == "eval-episode-0.mp4"
@@ -863,7 +906,7 @@ def test_playing_again_reads_the_run(main, small):
 
 def test_what_was_learned_is_kept_when_it_is_interrupted(small, monkeypatch, tmp_path):
     """Between two evaluations; the weights are those of that moment, not of the evaluation before."""
-    seen, original = [], dqn_atari.backpropagate
+    seen, original = [], dqn_atari.compute_loss
 
     def interrupted(q_network, *rest):
         seen.append(q_network)
@@ -871,7 +914,7 @@ def test_what_was_learned_is_kept_when_it_is_interrupted(small, monkeypatch, tmp
             raise KeyboardInterrupt
         return original(q_network, *rest)
 
-    monkeypatch.setattr(dqn_atari, "backpropagate", interrupted)
+    monkeypatch.setattr(dqn_atari, "compute_loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(small(save_model=True, eval_frequency=1_000))
     (run_dir,) = (tmp_path / "runs").iterdir()
@@ -890,5 +933,6 @@ def test_a_full_disk_is_one_sentence(main, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     for run_dir in (tmp_path / "runs").iterdir():
-        assert not list(run_dir.glob("*.p*t")) and not (run_dir / "result.json").exists()
+        assert not list(run_dir.glob("*.pt")) and not (run_dir / "result.json").exists()
+        assert not (run_dir / "checkpoint.part").exists(), "on a full disk gigabytes are given back"
         assert ("losses/td_loss" in scalars(run_dir)) == ("save" in run_dir.name), "what came before, at 100, is kept"

@@ -21,7 +21,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import tyro
-from torch import nn
 
 import dqn_atari
 from benchmark.claims import base
@@ -58,9 +57,12 @@ def random_play(args: Args, defaults: dqn_atari.Args, seed: int) -> tuple[dqn_at
 def dead_units(network: dqn_atari.QNetwork, obs: torch.Tensor) -> list[float]:
     """For each layer with a ReLU: the share of units (or channels) that are 0 in all observations."""
     shares, hooks = [], []
-    for layer in network:
-        if isinstance(layer, nn.ReLU):
-            hooks.append(layer.register_forward_hook(lambda _, __, x: shares.append(never(x))))
+
+    def measure(layer, inputs, x) -> None:
+        shares.append(never(x))  # a ReLU follows: a unit that is never above 0 is 0
+
+    for layer in (network.conv1, network.conv2, network.conv3, network.hidden):
+        hooks.append(layer.register_forward_hook(measure))
     network(obs)
     for hook in hooks:
         hook.remove()
@@ -74,23 +76,23 @@ def never(x: torch.Tensor) -> float:
 
 def learn(first_weights: str, seed: int, args: Args) -> tuple[np.ndarray, dict[str, float]]:
     """The TD error, averaged over every `args.average` updates, and the measures after the last update."""
-    torch.set_flush_denormal(True)  # as in dqn_atari.train
+    torch.set_flush_denormal(True)  # as in dqn_atari.main
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     defaults = dqn_atari.with_protocol(dqn_atari.Args(env_id="ALE/Pong-v5", cuda=False))
     buffer, num_actions = random_play(args, defaults, seed)
     q_network, target_network = (dqn_atari.QNetwork(4, num_actions, defaults) for _ in range(2))
     if first_weights == "PyTorch's":
-        for layer in q_network:
-            if hasattr(layer, "reset_parameters"):
-                layer.reset_parameters()
+        for layer in q_network.children():
+            layer.reset_parameters()
     target_network.load_state_dict(q_network.state_dict())
     optimizer = torch.optim.Adam(q_network.parameters(), lr=defaults.learning_rate, fused=True)
     losses = []
     for update in range(1, args.updates + 1):
         batch = buffer.sample(defaults.batch_size, rng, CPU)
+        loss, _ = dqn_atari.compute_loss(q_network, target_network, batch, defaults)
         optimizer.zero_grad()
-        loss, _ = dqn_atari.backpropagate(q_network, target_network, batch, defaults)
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
         if update * defaults.train_frequency % defaults.target_network_frequency == 0:
