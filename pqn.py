@@ -62,12 +62,12 @@ class Args:
     seed: Annotated[int, Field(ge=0, le=2**31)] = 1  # seed of weights, exploration, minibatches and environments
     cuda: bool = False  # learn on the GPU (a network as small as the default one is faster on the CPU)
     compile: bool = False  # compile loss and gradient with torch.compile: a slow start, then faster updates
-    track: bool = False  # log to Weights & Biases too (without a network: WANDB_MODE=offline, later `wandb sync`)
+    track: bool = False  # log to Weights & Biases too (without internet: WANDB_MODE=offline, later `wandb sync`)
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
     capture_video: bool = False  # record the first 1,000 frames of every evaluation in videos/
     save_model: bool = False  # keep the last weights (model.pt) and those of the best evaluation (best_model.pt)
-    evaluate: Path | None = None  # do not train: play with the weights of this run folder, or of this file in one
+    evaluate: Path | None = None  # do not train: play with the weights in this run folder, or in this file
     runs_dir: Path = Path("runs")  # folder for the run folders
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
@@ -94,7 +94,7 @@ class Args:
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
 
     def __post_init__(self):
-        check(self)
+        check(self)  # by the types above
 
 
 class QNetwork(nn.Module):
@@ -131,7 +131,7 @@ class Batch(NamedTuple):
 
 def linear_schedule(start: float, end: float, duration: float, t: int) -> float:
     """The value after t steps: from `start` to `end` in `duration` steps, then constant."""
-    return start + (end - start) * min(t / duration, 1.0) if duration > 0 else end
+    return end if t >= duration else start + (end - start) * (t / duration)
 
 
 def lambda_returns(
@@ -156,17 +156,17 @@ def lambda_returns(
 
 
 def compute_loss(q_network: QNetwork, batch: Batch, args: Args):
-    """The mean loss over the batch, a scalar, and Q(s, a) of the actions taken, (B,)."""
+    """The mean loss over the batch, a scalar, and, for the log, Q(s, a) of the actions taken, (B,)."""
     q = q_network(batch.obs)  # (B, num_actions)
     q_taken = q.gather(1, batch.action.unsqueeze(1)).squeeze(1)  # Q(s, a) of the action taken in each row: (B,)
-    assert q_taken.shape == batch.returns.shape  # (B,) minus (B, 1) would silently be (B, B)
+    assert q_taken.shape == batch.returns.shape  # a (B,) and a (B, 1) would silently broadcast to (B, B)
     loss = F.mse_loss(q_taken, batch.returns)
     return loss, q_taken.detach()
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent. Returns its run folder. Raises Stop."""
-    random.seed(args.seed)  # some environments use the generators of Python and NumPy
+    """Trains and evaluates one agent. Returns its run folder. Raises Stop, to end the program with a sentence."""
+    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
     np.random.seed(args.seed)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)  # draws actions and minibatches
@@ -174,18 +174,18 @@ def train(args: Args) -> Path:
     same_step = gym.vector.AutoresetMode.SAME_STEP  # the last step of an episode begins the next episode
     envs = gym.vector.SyncVectorEnv([lambda: make_env(args)] * args.num_envs, autoreset_mode=same_step)
     run_dir = make_run_dir(args)
-    # If the only evaluation is the last one, the first environment serves: of some simulators there can be only one.
+    # Some simulators allow only one instance: with --eval-frequency beyond the run, a training environment evaluates.
     one_env = args.eval_frequency > args.total_timesteps and not args.capture_video
     eval_env = envs.envs[0] if one_env else make_env(args, run_dir / "videos")
     obs_dim, num_actions = envs.single_observation_space.shape[0], int(envs.single_action_space.n)
 
     q_network = QNetwork(obs_dim, num_actions, args).to(device)
     optimizer = torch.optim.RAdam(q_network.parameters(), lr=args.learning_rate)
-    loss_function = compiled(compute_loss, args) if args.compile else compute_loss
+    loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # used in the same way
     exploration_steps = args.exploration_fraction * args.total_timesteps
     phase = args.num_envs * args.num_steps  # steps between two phases of learning
 
-    with Run(args, run_dir, q_network) as run, closing(envs), eval_env:
+    with Run(args, run_dir, q_network) as run, closing(envs), eval_env:  # closes all three, however the run ends
         seeds = np.random.SeedSequence(args.seed).generate_state(args.num_envs)  # seed, seed + 1, ... would share them
         obs, _ = envs.reset(seed=seeds.tolist())
         episodic_return, episodic_length = np.zeros(args.num_envs), np.zeros(args.num_envs)
@@ -240,9 +240,9 @@ def train(args: Args) -> Path:
             run.log({"charts/epsilon": epsilon, "charts/SPS": sps}, global_step)
             last = global_step + phase > args.total_timesteps
             if global_step % args.eval_frequency < phase or last:
-                run.save("model.pt")
+                run.save("model.pt")  # if --save-model
                 if args.capture_video:
-                    eval_env.start_recording(f"step-{global_step}")
+                    eval_env.start_recording(f"step-{global_step}")  # by RecordVideo, in make_env
                 episodes = args.final_eval_episodes if last else args.eval_episodes
                 metrics, returns = evaluate(eval_env, q_network.q_values, args, episodes)
                 run.log(metrics, global_step)
@@ -259,25 +259,26 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
     """Plays greedily. Returns metrics, and the undiscounted return of each episode.
 
     eval/q_predicted is the mean of max_a Q(s, a) over the visited states, eval/q_realised the mean of the discounted
-    return that followed them: predicted above realised is overestimation. Where a time limit cut an episode off, Q
-    stands in for the missing rest of the return, and only the first half of the states counts, far from that estimate.
+    return that followed them: predicted above realised is overestimation. If a time limit ended the episode, the later
+    rewards are unknown, and max_a Q of the last state replaces them. Then only the first half of the states is counted,
+    where γ makes this estimate small.
     """
     returns, predicted, realised = [], [], []
     for episode in range(episodes):
-        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # in each evaluation of a run the same starts
+        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # same starts in every evaluation
         max_q, rewards, terminated, truncated = [], [], False, False
         while not (terminated or truncated):
             q = q_values(obs)
             max_q.append(q.max())
             obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
             rewards.append(reward)
-        followed = np.zeros(len(rewards) + 1)  # followed[t]: the discounted return from step t on
-        followed[-1] = 0.0 if terminated else q_values(obs).max()
+        return_from = np.zeros(len(rewards) + 1)  # return_from[t]: the discounted return from step t to the end
+        return_from[-1] = 0.0 if terminated else q_values(obs).max()
         for t in reversed(range(len(rewards))):
-            followed[t] = rewards[t] + args.gamma * followed[t + 1]
+            return_from[t] = rewards[t] + args.gamma * return_from[t + 1]
         counted = len(rewards) if terminated else (len(rewards) + 1) // 2
         predicted.extend(max_q[:counted])
-        realised.extend(followed[:counted])
+        realised.extend(return_from[:counted])
         returns.append(sum(rewards))
     metrics = {
         "eval/episodic_return": float(np.mean(returns)),
@@ -288,18 +289,18 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
     return metrics, returns
 
 
-# The algorithm ends here. The rest is environments, files and the command line, the same in every script.
+# The algorithm ends here. The rest is environments, files and the command line, the same in every script here.
 
 
 class Stop(Exception):
-    """Ends the program with a sentence and an exit code: 2 for bad input, 1 for a run that failed."""
+    """Stop(sentence, code) ends the program; code 2: bad input, 1: the run failed."""
 
 
 def check(args: Args) -> None:
     """Raises ValueError, one sentence, for a flag out of its range or flags that contradict each other."""
-    hints = get_type_hints(Args, include_extras=True)
+    flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **{name: (hint, ...) for name, hint in hints.items()})(**vars(args)))
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
@@ -334,7 +335,7 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
         env = vector_observations(numbered_actions(env, args.action_bins))
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
-            raise  # a fault inside the environment keeps its traceback
+            raise  # no wrong argument but a fault inside the environment, which keeps its traceback
         raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
     if env.spec.max_episode_steps is None:
         env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
@@ -367,7 +368,7 @@ def vector_observations(env: gym.Env) -> gym.Env:
         vector = np.divide(gym.spaces.flatten(env.observation_space, obs), scale, dtype=np.float32)
         if scale.max() > 1 and len(brightest) < 1_000:
             brightest.append(vector[scale > 1].max())
-            if len(brightest) == 1_000 and max(brightest) < 0.1:
+            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably codes of things, as MiniGrid sends
                 gym.logger.warn(f"{env.spec.id} declares pixels up to 255 and sends numbers below 26")
         return vector
 
@@ -378,7 +379,8 @@ def vector_observations(env: gym.Env) -> gym.Env:
 def pixel_scale(space: gym.Space) -> np.ndarray:
     """The divisor of each number of a flattened observation, (obs_dim,): 255 for pixels, else 1."""
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        return np.concatenate([pixel_scale(part) for part in getattr(space, "values", space.__iter__)()])
+        parts = space.values() if isinstance(space, gym.spaces.Dict) else space
+        return np.concatenate([pixel_scale(part) for part in parts])
     if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
         raise gym.error.Error(f"its observations hold a {space}, no vector of fixed length: wrap it to leave that out")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
@@ -386,7 +388,7 @@ def pixel_scale(space: gym.Space) -> np.ndarray:
 
 
 def compiled(compute_loss: Callable, args: Args) -> Callable:
-    """compute_loss and its backward pass as one graph, in half the time; loss.backward() hands over the gradients."""
+    """compute_loss and the gradients as one graph. The loss's backward() is replaced: it only stores them in .grad."""
 
     def with_gradients(q_network, *rest):
         loss, *more = compute_loss(q_network, *rest)
@@ -394,7 +396,7 @@ def compiled(compute_loss: Callable, args: Args) -> Callable:
 
     torch.compiler.reset()  # forgets the graphs of other runs in this process
     torch._dynamo.config.trace_autograd_ops = True  # takes torch.autograd.grad into the graph
-    # No guards, which look for changed inputs: nothing changes within a run, and a Ctrl-C in a guard is lost.
+    # Skips the guards, which test for new shapes, types and settings: a run has none, and a guard can swallow a Ctrl-C.
     options = {"cpp_wrapper": not args.cuda, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     graph = torch.compile(with_gradients, fullgraph=True, options=options)
 
@@ -417,9 +419,9 @@ def make_run_dir(args: Args) -> Path:
         run_dir.mkdir(parents=True)
     except OSError as error:
         raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
-    text = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
+    sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
     versions = {package.__name__: str(package.__version__) for package in (torch, gym, np)}
-    content = {**asdict(args), "command": sys.argv, "sha256": text, "python": sys.version.split()[0], **versions}
+    content = {**asdict(args), "command": sys.argv, "sha256": sha256, "python": sys.version.split()[0], **versions}
     (run_dir / "args.json").write_text(json.dumps(content, indent=2, default=str))
     return run_dir
 
@@ -445,6 +447,7 @@ class Run:
         return self
 
     def log(self, metrics: dict[str, float], global_step: int) -> None:
+        """Writes scalars. Raises Stop if one is not finite."""
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, global_step)
         if self.wandb:
@@ -455,9 +458,9 @@ class Run:
                 raise Stop(f"{name} is {value} at step {global_step:,}: {reason}", 1)
 
     def save(self, name: str) -> None:
-        """With --save-model writes the weights, if all are finite, and replaces older ones only when it is done."""
+        """With --save-model writes finite weights to NAME.part and renames it, so that no file is half written."""
         if self.args.save_model and all(parameter.isfinite().all() for parameter in self.network.parameters()):
-            file = io.BytesIO()  # writing to the disk itself, torch.save hides the error of a full disk
+            file = io.BytesIO()  # torch.save to a file would hide the error of a full disk
             torch.save(self.network.state_dict(), file)
             (self.run_dir / f"{name}.part").write_bytes(file.getvalue())
             (self.run_dir / f"{name}.part").replace(self.run_dir / name)
@@ -487,7 +490,7 @@ def summary(metrics: dict, returns: list[float]) -> str:
 
 
 def play(args: Args) -> None:
-    """Plays with stored weights, with the flags that they were trained with unless given anew. Raises Stop."""
+    """Plays with stored weights. Flags from env_id on come from args.json, unless given. Raises Stop."""
     path = args.evaluate / "model.pt" if args.evaluate.is_dir() else args.evaluate
     stored, names = path.with_name("args.json"), [field.name for field in fields(Args)]
     try:
@@ -495,12 +498,12 @@ def play(args: Args) -> None:
         trained = replace(args, **{name: content[name] for name in names[names.index("env_id") :] if name in content})
     except ValueError as error:
         raise Stop(f"{stored} is not what a run writes: {error}", 2) from error
-    args = tyro.cli(Args, default=trained)
+    args = tyro.cli(Args, default=trained)  # reads the command line again, over the stored flags
     env = make_env(args, path.parent / "videos")
     q_network = QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
     try:
         if args.env_id != trained.env_id:
-            raise ValueError(f"they were trained on {trained.env_id}")
+            raise ValueError(f"the weights were trained on {trained.env_id}")
         q_network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     except Exception as error:  # the file may hold anything
         raise Stop(f"{path} does not hold weights for {args.env_id}: {' '.join(str(error).split()):.300}", 2) from error
@@ -512,18 +515,18 @@ def play(args: Args) -> None:
 
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # TensorBoard's thread prints a traceback when it cannot write; Run.log raises the same error.
-    threading.excepthook = lambda it: issubclass(it.exc_type, OSError) or threading.__excepthook__(it)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    # No traceback of an OSError in TensorBoard's thread: its next add_scalar raises it here.
+    threading.excepthook = lambda hook: issubclass(hook.exc_type, OSError) or threading.__excepthook__(hook)
     torch.set_num_threads(1)  # with matrices this small a second thread gains nothing
-    torch.set_flush_denormal(True)  # a CPU is slow with the tiny numbers that Adam keeps of idle units
+    torch.set_flush_denormal(True)  # a CPU is slow with tiny numbers, which Adam's averages reach where gradients are 0
     args = tyro.cli(Args, description=__doc__)
     try:
         play(args) if args.evaluate else train(args)
     except (Stop, OSError, MemoryError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
-            raise  # a fault inside the environment keeps its traceback
+            raise  # all calls of an environment go through gymnasium: its faults keep their traceback
         sentence, code = error.args if isinstance(error, Stop) else (error, 1)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(code)
