@@ -438,7 +438,8 @@ def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
     """The environment with actions 0, 1, 2, ... of type int."""
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
-        return gym.wrappers.TransformAction(env, lambda action: action + int(space.start), gym.spaces.Discrete(space.n))
+        start = int(space.start)
+        return gym.wrappers.TransformAction(env, lambda action: int(action) + start, gym.spaces.Discrete(space.n))
     sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # of MultiDiscrete, MultiBinary
     if isinstance(space, gym.spaces.Box) and space.is_bounded() and action_bins ** math.prod(space.shape) <= 1_000:
         return gym.wrappers.DiscretizeAction(env, action_bins)
