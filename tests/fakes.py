@@ -1,4 +1,4 @@
-"""Scripts that follow the convention of run folders in milliseconds, and folders of runs that were never made."""
+"""Scripts that write run folders in milliseconds, and folders of runs that were never made."""
 
 import errno
 import json
@@ -77,12 +77,12 @@ os.replace(folder / "result.part", folder / "result.json")
 
 
 def does_not_fit(*_):
-    """In place of what writes a file, on a disk that is full."""
+    """Stands in for a function that writes a file: the disk is full."""
     raise OSError(errno.ENOSPC, "full", "a file")
 
 
 def write_script(folder: Path, name: str = "fake.py", more: str = "") -> Path:
-    """The fake script, with a comment more where another text is wanted."""
+    """The fake script. `more` is a comment that makes its text another one."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(textwrap.dedent(FAKE) + more)
@@ -90,7 +90,7 @@ def write_script(folder: Path, name: str = "fake.py", more: str = "") -> Path:
 
 
 def write_events(folder: Path, rows: list[tuple[int, dict[str, float]]]) -> Path:
-    """A TensorBoard file of these (step, {name: value}); with zeros where checksums belong."""
+    """A TensorBoard file of these (step, {name: value}), with zeros in place of checksums."""
     path = folder / "events.out.tfevents.1.fake"
     with path.open("wb") as file:
         for step, scalars in rows:
@@ -101,7 +101,7 @@ def write_events(folder: Path, rows: list[tuple[int, dict[str, float]]]) -> Path
 
 
 def write_run(folder: Path, args: dict, curve: np.ndarray, steps: np.ndarray, more: int = 0) -> Path:
-    """A complete run folder whose greedy returns (evaluations,) were these; `more` other scalars beside them."""
+    """A complete run folder with these greedy returns, (evaluations,), and `more` rows of other scalars."""
     run_dir = folder / f"run__{args['seed']}__1"
     run_dir.mkdir(parents=True)
     (run_dir / "args.json").write_text(json.dumps(args))
@@ -120,9 +120,9 @@ def write_suite(
     folder: Path, scripts: dict[str, float | Callable], env_ids: dict[str, tuple[float, float]], num_seeds: int,
     more: int = 0, suite: dict | None = None, evaluations: int = 20,
 ) -> Path:  # fmt: skip
-    """A suite's folder as `run` leaves it. env_ids: {name: (worst, best) return}.
+    """A suite's folder as `run` leaves it.
 
-    scripts: {name: how good, 0 to 1, or a function of its flags that says so}.
+    scripts: {name: skill from 0 to 1, or a function from its flags to a skill}; env_ids: {name: (worst, best) return}
     """
     for i, name in enumerate(scripts):
         write_script(folder / "scripts", name, f"# {i}\n")

@@ -347,10 +347,10 @@ def start(folder, *arguments, script="dqn.py", **options):
 ALONE = dict.fromkeys(DQN_FAMILY, (SMALL, (400 - 200) / 4))
 ALONE["qt_opt.py"] = SMALL, 400 - 200
 ALONE["pqn.py"] = (
-    "--total-timesteps 400 --num-envs 4 --num-steps 10 --eval-frequency 200 --eval-episodes 2".split(),
+    f"--total-timesteps 400 --num-envs 4 --num-steps 10 --eval-frequency 200 {EVALUATED}".split(),
     160,
 )
-ALONE["tabular_q.py"] = "--total-timesteps 2000 --eval-frequency 1000 --eval-episodes 2".split(), 2000
+ALONE["tabular_q.py"] = f"--total-timesteps 2000 --eval-frequency 1000 {EVALUATED}".split(), 2000
 ALONE["fqi.py"] = "--dataset-size 300 --iterations 4 --eval-frequency 2 --eval-episodes 2".split(), 4
 ATARI = "--env-id ALE/Pong-v5 --total-timesteps 300 --learning-starts 200 --batch-size 4 --buffer-size 250"
 ALONE["dqn_atari.py"] = (

@@ -23,7 +23,7 @@ OTHER_DEFAULTS = {
     },
     "drqn.py": {"batch_size": 16, "learning_rate": 3e-3},
     "pqn.py": {
-        **{"total_timesteps": 300_000, "learning_rate": 3e-3, "end_e": 0.05, "max_grad_norm": 10.0},
+        **{"total_timesteps": 300_000, "learning_rate": 3e-3, "end_e": 0.05},
         "eval_frequency": 30_000,
     },
 }
@@ -62,12 +62,12 @@ def test_flags_of_the_parent_are_kept(rung):
     Or they are declared as dropped; defaults that the idea itself changes are listed above.
     """
     parent, child = (
-        {field.name: (field.type, field.default) for field in fields(importlib.import_module(script[:-3]).Args)}
+        {field.name: (repr(field.type), field.default) for field in fields(importlib.import_module(script[:-3]).Args)}
         for script in (rung.parent, rung.script)
     )
     assert parent.keys() - child.keys() == set(rung.drops) & parent.keys()
     parent = {name: value for name, value in parent.items() if name not in rung.drops}
-    parent["exp_name"] = (str, rung.script.removesuffix(".py"))
+    parent["exp_name"] = (repr(str), rung.script.removesuffix(".py"))
     for name, default in OTHER_DEFAULTS.get(rung.script, {}).items():
         assert parent[name][1] != default
         parent[name] = (parent[name][0], default)
@@ -214,7 +214,7 @@ def test_the_command_says_what_it_changed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ladder, "ROOT", tmp_path)
     ladder.main()
     assert capsys.readouterr().out == "nothing to change\n"
-    old = "return start_e + (end_e - start_e) * min(t / duration, 1.0)"
+    old = "return start + (end - start) * min(t / duration, 1.0) if duration > 0 else end"
     changed = read("dqn.py").replace(old, f"{old}  # a line")
     (tmp_path / "dqn.py").write_text(changed)
     with pytest.raises(SystemExit):

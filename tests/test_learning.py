@@ -24,6 +24,7 @@ def test_cartpole_gets_five_times_better_than_random(tmp_path, loss):
             loss=loss,
             eval_frequency=1_000,
             eval_episodes=10,
+            final_eval_episodes=10,
             runs_dir=tmp_path,
         )
     )
