@@ -278,24 +278,33 @@ def test_the_loop_draws_noise_for_every_act_and_three_for_every_update_and_annea
 
 
 def test_compiled_updates_have_three_noises():
-    """The loss moves with the noise of the choice, with that of the target, and with each call, which draws that of
-    the prediction; with all σ at 0 it is that of compute_loss, and the same in each call."""
+    """Each call draws the prediction's noise. The gradient by σ is that by μ times this noise: ∂y/∂σ = ∂y/∂μ ⊙ ε. With
+    all σ at 0 loss, logged values and the gradient by μ are those of compute_loss."""
     args, rows = rainbow.Args(**TINY), batch(64)
-    q_network, target_network = network(noisy_std=3.0), network(1, noisy_std=3.0)
+    q_network, target_network = network(noisy_std=3.0), noisy(network(1, noisy_std=3.0))
     loss_function = rainbow.compiled(rainbow.compute_loss, args)
-    before, divergences, noises = noise(noisy(q_network)), [], []
+    noises, divergences = [noise(noisy(q_network))], []
     for _ in range(3):
-        divergences.append(loss_function(q_network, target_network, rows, args)[3])
-        noises.append(noise(q_network))
-    assert (noises[0] != before).all() and (noises[1] != noises[0]).all() and (noises[2] != noises[1]).all()
+        loss, *_, divergence = loss_function(q_network, target_network, rows, args)
+        loss.backward()
+        noises.append(noise(q_network)), divergences.append(divergence)
+        assert (noises[-1] != noises[-2]).all(), "drawn anew"
+        for layer in layers(q_network):
+            assert torch.allclose(layer.sigma_weight.grad, layer.weight.grad * layer.noise_weight, atol=1e-6)
+            assert torch.allclose(layer.sigma_bias.grad, layer.bias.grad * layer.noise_bias, atol=1e-6)
     assert (divergences[0] != divergences[1]).any() and (divergences[1] != divergences[2]).any()
     for layer in layers(q_network) + layers(target_network):
         torch.nn.init.zeros_(layer.sigma_weight), torch.nn.init.zeros_(layer.sigma_bias)
-    expected = rainbow.compute_loss(q_network, target_network, rows, args)
-    for _ in range(2):
-        found = loss_function(q_network, target_network, rows, args)
-        for one, other in zip(found, expected, strict=True):
-            assert torch.allclose(one, other, atol=1e-5)
+    found = []
+    for function in (rainbow.compute_loss, loss_function):
+        q_network.zero_grad()
+        results = function(q_network, target_network, rows, args)
+        results[0].backward()
+        of_mu = [parameter.grad for layer in layers(q_network) for parameter in (layer.weight, layer.bias)]
+        found.append([result.detach() for result in results] + of_mu)
+    for eager, compiled in zip(*found, strict=True):
+        assert torch.allclose(eager, compiled, atol=1e-5)
+    assert max(part.abs().max() for part in found[0][4:]) > 1e-3
 
 
 def test_a_support_that_is_too_narrow_is_warned_of_once(small, capsys):
