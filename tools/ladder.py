@@ -112,7 +112,7 @@ LADDER = (
         "six ideas in one: Double, Dueling, prioritized replay, n-step, noise, distributions",
         parent="dqn.py",
         reaches="MinAtar Space Invaders: 1.65 times the return of DQN",
-        differs=("Args", "QNetwork", "Batch", "ReplayBuffer", "td_target", "compute_loss", "train"),
+        differs=("imports", "Args", "QNetwork", "Batch", "ReplayBuffer", "td_target", "compute_loss", "train"),
         takes={
             "NoisyLinear": "noisy_dqn.py",
             "SumTree": "per_dqn.py",
