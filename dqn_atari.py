@@ -105,7 +105,7 @@ class Args:
     eval_epsilon: Fraction | None = None  # ε in evaluations (nature 0.05, machado 0.001)
 
     def __post_init__(self):
-        check(self)  # by the types above
+        check(self)  # the types above, and flags that contradict each other
 
 
 # The flags that --protocol sets where they are not given, and their values.
@@ -285,7 +285,7 @@ def train(args: Args) -> Path:
         target_network = QNetwork(num_frames, num_actions, args).to(device)
         target_network.load_state_dict(q_network.state_dict())
         optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)  # fused: faster
-        loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # used in the same way
+        loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # both: call, then backward()
         buffer = ReplayBuffer(args.buffer_size, args.num_envs, place)
         size = buffer.frames.nbytes / 2**30
         print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {place.type}")
@@ -385,7 +385,7 @@ def evaluate(env: gym.vector.VectorEnv, q_values: Callable, args: Args, video: P
     """
     num_games, num_actions = env.num_envs, int(env.single_action_space.n)
     rng = np.random.default_rng(1_000_000 + args.seed)
-    obs, info = env.reset(seed=game_seeds(num_games, 1_000_000 + args.seed))  # same starts in every evaluation
+    obs, info = env.reset(seed=game_seeds(num_games, 1_000_000 + args.seed))  # the same starts every time
     running, lives = np.ones(num_games, np.bool_), info["lives"]
     max_q, steps, frames = [], [], []
     while running.any():
@@ -427,10 +427,10 @@ class Stop(Exception):
 
 
 def check(args: Args) -> None:
-    """Raises ValueError, one sentence, for a flag out of its range or flags that contradict each other."""
+    """Raises ValueError, which tyro prints (exit code 2), for a flag out of its range or a contradiction."""
     flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks, and turns lists to tuples
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
@@ -530,7 +530,7 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 def compiled(compute_loss: Callable, args: Args) -> Callable:
-    """compute_loss and the gradients as one graph. The loss's backward() is replaced: it only stores them in .grad."""
+    """One graph of loss and gradients. backward() of the loss that it returns only copies these gradients to .grad."""
 
     def with_gradients(q_network, *rest):
         loss, *more = compute_loss(q_network, *rest)
@@ -538,7 +538,8 @@ def compiled(compute_loss: Callable, args: Args) -> Callable:
 
     torch.compiler.reset()  # forgets the graphs of other runs in this process
     torch._dynamo.config.trace_autograd_ops = True  # takes torch.autograd.grad into the graph
-    # Skips the guards, which test for new shapes, types and settings: a run has none, and a guard can swallow a Ctrl-C.
+    # No guards, which test whether shapes, types or settings changed: they never do, and a guard can swallow a Ctrl-C.
+    # cpp_wrapper: C++ in place of Python calls the kernels, on a CPU.
     options = {"cpp_wrapper": not args.cuda, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     graph = torch.compile(with_gradients, fullgraph=True, options=options)
 
@@ -610,7 +611,7 @@ class Run:
     def finish(self, result: dict, global_step: int, seconds: float) -> None:
         """Writes result.json last: its presence marks a finished run. Prints a summary."""
         sps, part = global_step / seconds, self.run_dir / "result.part"
-        self.writer.flush()
+        self.writer.flush()  # raises here if the disk is full
         result |= {"global_step": global_step, "seconds": seconds, "sps": sps}
         part.write_text(json.dumps(result, indent=2))
         part.replace(self.run_dir / "result.json")
@@ -618,7 +619,7 @@ class Run:
         print(f"{self.args.env_id}: {summary(result, result['returns'])}, {trained}, see {self.run_dir}")
 
     def __exit__(self, *_) -> None:
-        self.save("model.pt")
+        self.save("model.pt")  # also if the run was interrupted
         self.writer.close()
         if self.wandb:
             for path in sorted(self.run_dir.glob("videos/*.mp4")):
@@ -691,7 +692,7 @@ def write_video(frames: list[np.ndarray], fps: float, path: Path) -> None:
 
 
 def play(args: Args) -> None:
-    """Plays with stored weights. Flags from env_id on come from args.json, unless given. Raises Stop."""
+    """Plays with stored weights. args.json gives env_id and the fields below it, the command line wins. Raises Stop."""
     path = args.evaluate / "model.pt" if args.evaluate.is_dir() else args.evaluate
     stored, names = path.with_name("args.json"), [field.name for field in fields(Args)]
     try:
@@ -707,7 +708,7 @@ def play(args: Args) -> None:
         q_network = QNetwork(env.single_observation_space.shape[0], int(env.single_action_space.n), args)
         try:
             if game_name(args.env_id) != game_name(trained.env_id):  # many games have equally many actions
-                raise ValueError(f"they were trained on {trained.env_id}")
+                raise ValueError(f"the weights were trained on {trained.env_id}")
             q_network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         except Exception as error:  # the file may hold anything
             reason = " ".join(str(error).split())
@@ -720,10 +721,10 @@ def play(args: Args) -> None:
 
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # TensorBoard's thread prints a traceback when it cannot write; Run.log raises the same error.
-    threading.excepthook = lambda it: issubclass(it.exc_type, OSError) or threading.__excepthook__(it)
-    torch.set_flush_denormal(True)  # a CPU is slow with the tiny numbers that Adam keeps of idle units
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    # Hides an OSError of TensorBoard's thread: the next add_scalar raises the same error in this thread.
+    threading.excepthook = lambda error: issubclass(error.exc_type, OSError) or threading.__excepthook__(error)
+    torch.set_flush_denormal(True)  # a CPU is slow with tiny numbers, which Adam's averages reach where gradients are 0
     args = tyro.cli(Args, description=__doc__)
     try:
         play(args) if args.evaluate else train(args)

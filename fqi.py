@@ -1,17 +1,17 @@
 """Fitted Q iteration: Q-learning as a sequence of regressions on a fixed data set.
 
-Given transitions (s, a, r, s') that someone collected, at random for example, and no environment to try things in, what
-is the best to do? Bellman's equation says what Q should be if Q were known for all s'. So start from Q_0 = 0, and in
-iteration k let any regression method of supervised learning learn Q_k from the inputs (s, a) and the outputs
+The data set holds transitions (s, a, r, s'), collected for example by a random policy. The best policy must be learned
+from them alone, without new experience. Bellman's equation gives the true value of (s, a) if Q is known for all s'. So
+start from Q_0 = 0. In iteration k any method of supervised learning learns Q_k from the inputs (s, a) and the outputs
 
     y = r                              if s' is terminal
     y = r + γ max_a' Q_(k-1)(s', a')   otherwise
 
 Q_1 predicts the next reward, Q_2 the rewards of two steps, and so on. There is no step size, no exploration and no
-replay. What can go wrong is what DQN then has to deal with: the maximum picks what is overrated, errors go from one
-iteration into the next, and outside of the data the regression has to guess. So returns rise and fall over the
-iterations, and the last Q need not be the best one. Both are reported, on episodes by which the best one was not
-chosen.
+replay. DQN will have to solve the same problems: the maximum selects overestimated actions, errors are carried from one
+iteration to the next, and the regression has to guess where there is no data. So the returns rise and fall over the
+iterations, and the last Q is often not the best one. The script reports both, on other episodes than those that
+selected the best one.
 
 Gordon (1995), "Stable function approximation in dynamic programming", ICML; Ernst, Geurts and Wehenkel (2005),
 "Tree-based batch mode reinforcement learning", JMLR 6, figure 1; Riedmiller (2005), "Neural fitted Q iteration", ECML.
@@ -22,47 +22,48 @@ Gordon (1995), "Stable function approximation in dynamic programming", ICML; Ern
 
 import ast
 import copy
-import importlib.util
+import hashlib
 import json
 import math
-import os
-import platform
 import random
 import signal
-import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import dropwhile
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_origin, get_type_hints
+from typing import Annotated, Literal, NamedTuple, get_type_hints
 
 import gymnasium as gym
 import numpy as np
 import tyro
-from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.neighbors import NearestNeighbors
-from sklearn.neural_network import MLPRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
-from sklearn.tree import DecisionTreeRegressor
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.summary.writer.record_writer import RecordWriter
+from pydantic import Field, PositiveInt, ValidationError, create_model
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-Count = Annotated[int, 1, math.inf]  # types with their ranges
-Limit = Annotated[int | None, 1, math.inf]
-Share = Annotated[float, 0, 1]
+try:
+    import sklearn
+    from sklearn.base import RegressorMixin, clone
+    from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.linear_model import LinearRegression, Ridge
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+    from sklearn.tree import DecisionTreeRegressor
+except ModuleNotFoundError as error:
+    print(f'error: {error}; fqi.py needs scikit-learn: pip install -e ".[fqi]"', file=sys.stderr)
+    sys.exit(2)
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Regressor = Literal[
     "linear", "polynomial", "kernel", "k_neighbors", "decision_tree", "extra_trees", "gradient_boosting", "mlp"
 ]
@@ -71,78 +72,67 @@ Regressor = Literal[
 @dataclass
 class Args:
     exp_name: str = Path(__file__).stem  # name of the experiment, a part of the run folder's name
-    seed: Annotated[int, 0, 900_000] = 1  # seed of data, regression and environment
-    track: bool = False  # log to Weights & Biases too, not to TensorBoard alone
+    seed: Annotated[int, Field(ge=0, le=900_000)] = 1  # seed of data, regression and environment
+    track: bool = False  # log to Weights & Biases too (without internet: WANDB_MODE=offline, later `wandb sync`)
     wandb_project_name: str = "qladder"  # project in Weights & Biases
     wandb_entity: str | None = None  # team in Weights & Biases
-    wandb_mode: Literal["online", "offline", "disabled"] | None = None  # offline: `wandb sync` later (None: WANDB_MODE)
-    capture_video: bool = False  # record 1,000 frames of the first of the final episodes, in videos/ in the run folder
-    runs_dir: Path = Path("runs")  # where the run folder is made
+    capture_video: bool = False  # record the first 1,000 frames of the final evaluation of the best Q in videos/
+    runs_dir: Path = Path("runs")  # folder for the run folders
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
-    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, as is_slippery=False map_name=8x8
-    max_episode_steps: Limit = None  # truncate episodes after so many steps (default: the limit of env-id, or 10,000)
-    action_bins: Annotated[int, 2, math.inf] = 11  # values into which a one-dimensional continuous action is divided
-    dataset: str | None = None  # an .npz file to learn from (made if not there), or minari:NAME (default: collect anew)
-    dataset_size: Count = 50_000  # transitions to collect
-    collections: Count = 1  # parts to collect them in: the first at random, others by the best Q learned so far
-    epsilon: Share = 0.1  # probability of a random action in those other parts
-    regressor: Regressor = "kernel"  # what learns Q from (s, a)
-    action_coding: Literal["per_action", "one_hot"] = "per_action"  # a model for each action, or one of s and one-hot a
-    iterations: Count = 100  # regressions
-    gamma: Share = 0.99  # discount factor γ
-    eval_frequency: Count = 5  # iterations between greedy evaluations
-    eval_episodes: Count = 20  # episodes in an evaluation
-    num_eval_envs: Count = 20  # environments in which they are played at the same time (1 where there can be only one)
+    env_kwargs: tuple[str, ...] = ()  # arguments of the environment, such as is_slippery=False map_name=8x8
+    max_episode_steps: PositiveInt | None = None  # time limit of an episode (default: the environment's, or 10,000)
+    action_bins: Annotated[int, Field(ge=2)] = 11  # values per dimension into which a continuous action is divided
+    dataset: Path | None = (
+        None  # .npz file to learn from (made if it does not exist), or minari:NAME (default: no file)
+    )
+    dataset_size: PositiveInt = 50_000  # transitions to collect
+    collections: PositiveInt = (
+        1  # parts of the collection: the first at random, each later one by the best Q until then
+    )
+    epsilon: Fraction = 0.1  # probability of a random action in the later parts
+    regressor: Regressor = "kernel"  # method that learns Q from (s, a)
+    action_coding: Literal["per_action", "one_hot"] = "per_action"  # a model per action, or one of s and one-hot a
+    iterations: PositiveInt = 100  # regressions
+    gamma: Fraction = 0.99  # discount factor γ
+    eval_frequency: PositiveInt = 10  # iterations between greedy evaluations
+    eval_episodes: PositiveInt = 20  # episodes of an evaluation during the iterations; they select the best iteration
+    final_eval_episodes: PositiveInt = 20  # episodes of the evaluations at the end
+    num_eval_envs: PositiveInt = 20  # environments that play them at the same time (1 if there can be only one)
+
+    def __post_init__(self):
+        check(self)  # by the types above
 
 
 class Dataset(NamedTuple):
-    """N transitions. Not "done" but `terminated`: an episode cut off by a time limit would have gone on."""
+    """N transitions."""
 
     obs: np.ndarray  # (N, obs_dim) float32
     action: np.ndarray  # (N,) int64
     reward: np.ndarray  # (N,) float64
     next_obs: np.ndarray  # (N, obs_dim) float32
-    terminated: np.ndarray  # (N,) bool
+    terminated: np.ndarray  # (N,) bool; False if only a time limit ended the episode: then y includes Q of next_obs
 
 
-class KNeighbors(RegressorMixin, BaseEstimator):
-    """The mean output of the k nearest inputs.
+class KNeighbors(KNeighborsRegressor):
+    """The mean output of the 30 nearest inputs (scaled to equal variances they made worse policies on CartPole)."""
 
-    Neighbours do not change from one iteration to the next, only their outputs do. So they are looked up once for
-    inputs that come again: fitting to the same array again costs nothing, and predicting for it again costs one mean.
-    Distances are in the environment's own units: scaled to equal variances they made worse policies on CartPole.
-    """
-
-    def __init__(self, k: int):
-        self.k, self.x, self.asked = k, None, None
-
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        if x is not self.x:
-            self.tree = NearestNeighbors(n_neighbors=min(self.k, len(x))).fit(x)
-            self.x, self.asked = x, None
-        self.y = y
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        if x is self.asked:
-            return self.y[self.neighbours].mean(axis=1)
-        neighbours = self.tree.kneighbors(x, return_distance=False)  # (N, k)
-        if len(x) > 1_000:  # the data set, not an evaluation
-            self.asked, self.neighbours = x, neighbours
-        return self.y[neighbours].mean(axis=1)
+    def fit(self, x: np.ndarray, y: np.ndarray):
+        self.n_neighbors = min(30, len(x))  # an action can be rarer
+        return super().fit(x, y)
 
 
 def make_regressor(name: str, seed: int) -> RegressorMixin:
-    """An untrained regression method by its name in --regressor."""
-    # Without an intercept a sum of Gaussians is 0 far from the data. Where rewards are positive that is pessimistic, so
-    # the greedy policy stays where Q is known. A polynomial grows without bound there.
+    """An untrained regressor. name: one of --regressor."""
+    # Far from the data a sum of Gaussians without an intercept is 0. With positive rewards this is pessimistic, so the
+    # greedy policy stays where Q is known. A polynomial grows without bound there.
     gaussians = Nystroem(gamma=0.1, n_components=200, random_state=seed)
     mlp = MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=10, random_state=seed)  # 10 epochs an iteration
     return {
         "linear": LinearRegression(),
         "polynomial": make_pipeline(StandardScaler(), PolynomialFeatures(2), LinearRegression()),
         "kernel": make_pipeline(StandardScaler(), gaussians, Ridge(1.0, fit_intercept=False)),
-        "k_neighbors": KNeighbors(30),
+        "k_neighbors": KNeighbors(),
         "decision_tree": DecisionTreeRegressor(min_samples_leaf=20, random_state=seed),
         "extra_trees": ExtraTreesRegressor(50, min_samples_leaf=5, random_state=seed),
         "gradient_boosting": HistGradientBoostingRegressor(random_state=seed),
@@ -151,19 +141,19 @@ def make_regressor(name: str, seed: int) -> RegressorMixin:
 
 
 class QFunction:
-    """Q(s, ·) of N observations, (N, obs_dim) -> (N, num_actions), by a regressor."""
+    """Q(s, ·) of N observations, (N, obs_dim) -> (N, num_actions), by one regressor per action or one for all."""
 
     def __init__(self, regressor: RegressorMixin, num_actions: int, action_coding: str):
         self.num_actions, self.one_hot = num_actions, action_coding == "one_hot"
         self.models = [clone(regressor) for _ in range(1 if self.one_hot else num_actions)]
-        self.inputs = {}  # of each model: its inputs x from the data set, and their rows there
+        self.inputs = {}  # {index of a model: (its inputs from the data set, their rows there)}
 
     def with_action(self, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
-        """(N, obs_dim) and (N,) -> (N, obs_dim + num_actions). One-hot: action 2 is not more than action 1."""
+        """(N, obs_dim) and (N,) -> (N, obs_dim + num_actions). One-hot, because actions have no order."""
         return np.hstack([obs, np.eye(self.num_actions, dtype=obs.dtype)[action]])
 
     def fit(self, data: Dataset, y: np.ndarray) -> None:
-        """Learns Q(s, a) from the targets y (N,)."""
+        """Learns Q(s, a) from the targets y, (N,)."""
         if not self.inputs and self.one_hot:
             self.inputs[0] = self.with_action(data.obs, data.action), np.arange(len(y))
         elif not self.inputs:
@@ -188,51 +178,56 @@ def td_target(next_q: np.ndarray, reward: np.ndarray, terminated: np.ndarray, ga
     return reward + gamma * np.where(terminated, 0.0, next_q.max(axis=1))  # (N,), as reward and terminated are
 
 
-def collect(args: Args, size: int, epsilon: float, q_values: Callable | None, rng: np.random.Generator) -> Dataset:
+def collect(env: gym.Env, size: int, epsilon: float, q_values: Callable | None, rng: np.random.Generator) -> Dataset:
     """Plays `size` steps, at random with probability ε, else greedily by q_values: (1, obs_dim) -> (1, num_actions)."""
-    rows = []
-    with closing(make_env(args)) as env:
-        num_actions = int(env.action_space.n)
-        obs, _ = env.reset(seed=int(rng.integers(2**31)))
-        for _ in range(size):
-            greedy = q_values is not None and rng.random() >= epsilon
-            action = q_values(obs[None]).argmax() if greedy else rng.integers(num_actions)
-            next_obs, reward, terminated, truncated, _ = env.step(action)
-            rows.append((obs, action, reward, next_obs, terminated))
-            obs = env.reset()[0] if terminated or truncated else next_obs
-    return Dataset(*map(np.array, zip(*rows, strict=True)))
+    rows, num_actions = [], int(env.action_space.n)
+    obs, _ = env.reset(seed=int(rng.integers(2**31)))
+    for _ in range(size):
+        greedy = q_values is not None and rng.random() >= epsilon
+        action = q_values(obs[None]).argmax() if greedy else rng.integers(num_actions)
+        next_obs, reward, terminated, truncated, _ = env.step(int(action))
+        rows.append((obs, action, reward, next_obs, bool(terminated)))
+        obs = env.reset()[0] if terminated or truncated else next_obs
+    data = Dataset(*map(np.array, zip(*rows, strict=True)))
+    if not all(np.isfinite(array).all() for array in data):
+        raise Stop(f"{env.spec.id} sent a number that is not finite", 1)
+    return data
 
 
 def train(args: Args) -> Path:
-    """Collects or loads the data, iterates, evaluates, and returns the run folder. Raises BadInput and OSError."""
-    check(args)
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # of the MLP: a few epochs an iteration are meant
+    """Collects or loads the data, iterates, evaluates. Returns the run folder. Raises Stop."""
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # the MLP learns only a few epochs an iteration
     warnings.filterwarnings("ignore", message="n_components > n_samples")  # with little data there are fewer Gaussians
-    random.seed(args.seed)  # some environments draw from the generators that Python and NumPy share out
+    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
     np.random.seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    with closing(make_env(args)) as env:
-        obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
+    rng = np.random.default_rng(args.seed)  # draws actions
     source = str(args.dataset or "")
-    stored = source.startswith("minari:") or (source and Path(source).exists())
-    data = load_dataset(source, args, obs_dim, num_actions) if stored else None
+    stored = source.startswith("minari:") or Path(source).is_file()
+    with make_env(args) as env:
+        num_actions = int(env.action_space.n)
+        data = load_dataset(source, env) if stored else None
     parts = 1 if stored else args.collections
 
     run_dir = make_run_dir(args)
     regressor = make_regressor(args.regressor, args.seed)
-    with open_log(args, run_dir) as log:
-        best, best_return, best_iteration, start_time = None, -math.inf, 0, time.time()
-        progress = tqdm(total=args.iterations, unit="iteration", disable=None)
+    # Different --seed up to 900,000 never lead to the same episode, neither in these evaluations nor in the final ones.
+    first_seed, final_seed = 1_000_000 + 1_000 * args.seed, 2_000_000_000 - 1_000 * args.seed
+    best, best_return, best_iteration, start_time = None, -math.inf, 0, time.time()
+    with Run(args, run_dir) as run, ExitStack() as stack:  # closes all, however the run ends
+        num_envs = min(args.num_eval_envs, max(args.eval_episodes, args.final_eval_episodes))
+        video_dirs = [run_dir / "videos", *[None] * (num_envs - 1)]  # only the first environment records
+        envs = [stack.enter_context(make_env(args, video_dir)) for video_dir in video_dirs]
+        progress = stack.enter_context(tqdm(total=args.iterations, unit="iteration", disable=None))
         for part, steps in enumerate(np.array_split(range(args.dataset_size), parts)):
             # Collect.
             if not stored:
-                new = collect(args, len(steps), args.epsilon, best, rng)
+                new = collect(envs[0], len(steps), args.epsilon, best, rng)
                 data = new if data is None else Dataset(*map(np.concatenate, zip(data, new, strict=True)))
                 if args.dataset:
-                    with open(source, "wb") as file:
+                    with args.dataset.open("wb") as file:
                         np.savez_compressed(file, **data._asdict())
 
-            # Iterate. With more data it begins again at Q_0 = 0: the first targets are the rewards.
+            # Iterate. With more data begin again at Q_0 = 0: the first targets are the rewards.
             q_values = QFunction(regressor, num_actions, args.action_coding)
             next_q = np.zeros((len(data.reward), num_actions))
             for iteration in range(args.iterations * part // parts + 1, args.iterations * (part + 1) // parts + 1):
@@ -245,331 +240,306 @@ def train(args: Args) -> Path:
                 if iteration % args.eval_frequency == 0 or iteration == args.iterations:
                     q_taken = q_values(data.obs)[np.arange(len(y)), data.action]
                     residual = td_target(next_q, data.reward, data.terminated, args.gamma) - q_taken
-                    returns, metrics = evaluate(args, q_values, seed=1_000_000 + 1_000 * args.seed)
                     mse, rms = float(np.mean((y - q_taken) ** 2)), float(np.sqrt(np.mean(residual**2)))
-                    losses = {"losses/td_loss": mse, "losses/bellman_residual": rms, "losses/q_values": q_taken.mean()}
-                    log({**losses, **metrics}, iteration)
-                    line = "iteration {}: greedy return {:.1f} ± {:.1f}, Q predicted {:.2f}, realised {:.2f}"
-                    progress.write(line.format(iteration, *metrics.values()))
+                    run.log({"losses/td_loss": mse, "losses/bellman_residual": rms}, iteration)
+                    run.log({"losses/q_values": float(q_taken.mean())}, iteration)
+                    metrics, returns = evaluate(envs, q_values, args, args.eval_episodes, first_seed)
+                    run.log(metrics, iteration)
+                    progress.write(f"iteration {iteration}: {summary(metrics, returns)}")
                     if metrics["eval/episodic_return"] > best_return:
                         best_return, best_iteration = metrics["eval/episodic_return"], iteration
-                        best = copy.deepcopy(q_values)  # further fitting does not change it
-        progress.close()
+                        best = copy.deepcopy(q_values)  # further fitting does not change the copy
 
-        # The best iteration was chosen by the evaluations above, so it is reported on other episodes. (Seeds up to
-        # 900,000 never lead to the same ones.)
-        final_seed = 2_000_000_000 - 1_000 * args.seed
-        returns, metrics = evaluate(args, q_values, final_seed)
-        best_returns, best_metrics = evaluate(args, best, final_seed, run_dir / "videos" / "final")
+        # The evaluations above selected the best iteration, so it is reported on other episodes.
+        metrics, returns = evaluate(envs, q_values, args, args.final_eval_episodes, final_seed)
+        if args.capture_video:
+            envs[0].start_recording("final-episode-0")  # by RecordVideo, in make_env
+        best_metrics, best_returns = evaluate(envs, best, args, args.final_eval_episodes, final_seed)
         last_return, best_return = metrics["eval/episodic_return"], best_metrics["eval/episodic_return"]
-        log({"eval/last_return": last_return, "eval/best_return": best_return}, iteration)
+        run.log({"eval/last_return": last_return, "eval/best_return": best_return}, iteration)
         chosen = {"best_returns": best_returns, "best_iteration": best_iteration, "best_return": best_return}
-        result = {**metrics, "returns": returns, **chosen, "global_step": len(data.reward), "updates": iteration}
-        write_result(args, run_dir, result, seconds=time.time() - start_time)
+        result = {**metrics, "returns": returns, **chosen, "updates": iteration}
+        run.finish(result, len(data.reward), seconds=time.time() - start_time)
     return run_dir
 
 
-def evaluate(args: Args, q_values: Callable, seed: int, video: Path | None = None):
-    """Plays greedily, episodes at the same time, because a regressor takes as long for one state as for many.
+def evaluate(envs: list[gym.Env], q_values: Callable, args: Args, episodes: int, first_seed: int):
+    """Plays greedily, in all environments at the same time: a regressor needs the same time for 1 or 20 observations.
 
-    Returns the list of undiscounted returns, and the metrics. eval/q_predicted is the mean of max_a Q(s, a) over
-    visited states s, eval/q_realised that of the discounted return that followed: predicted above realised is
-    overestimation. A truncated episode would have gone on, so its unseen tail counts as γ^n max_a Q(last obs, a),
-    and only the first half of its states counts at all, where n is large.
+    Returns metrics, and the undiscounted return of each episode. eval/q_predicted is the mean of max_a Q(s, a) over the
+    visited states, eval/q_realised the mean of the discounted return that followed them: predicted above realised is
+    overestimation. If a time limit ended the episode, the later rewards are unknown, and max_a Q of the last state
+    replaces them. Then only the first half of the states is counted, where γ makes this estimate small.
     """
-    episodes, num_envs = range(args.eval_episodes), min(args.num_eval_envs, args.eval_episodes)
-    max_q, rewards, predicted, realised = [[] for _ in episodes], [[] for _ in episodes], [], []
-    with ExitStack() as stack:
-        envs = [stack.enter_context(closing(make_env(args, None if k else video))) for k in range(num_envs)]
-        for first in range(0, args.eval_episodes, num_envs):
-            running = list(episodes[first : first + num_envs])
-            env_of = dict(zip(running, envs, strict=False))
-            obs = {k: env_of[k].reset(seed=seed + k)[0] for k in running}
-            while running:
-                q = q_values(np.array([obs[k] for k in running]))  # (running, num_actions)
-                for k, values in zip(running.copy(), q, strict=True):
-                    max_q[k].append(values.max())
-                    obs[k], reward, terminated, truncated, _ = env_of[k].step(values.argmax())
-                    rewards[k].append(reward)
-                    if terminated or truncated:
-                        running.remove(k)
-                        discounted = [0.0 if terminated else q_values(obs[k][None]).max()]
-                        for reward in reversed(rewards[k]):
-                            discounted.append(reward + args.gamma * discounted[-1])
-                        counted = len(rewards[k]) if terminated else (len(rewards[k]) + 1) // 2
-                        predicted += max_q[k][:counted]
-                        realised += discounted[: -counted - 1 : -1]  # it was built from the end
+    max_q, rewards, predicted, realised = [[] for _ in range(episodes)], [[] for _ in range(episodes)], [], []
+    for first in range(0, episodes, len(envs)):
+        running = list(range(first, min(first + len(envs), episodes)))
+        env_of = dict(zip(running, envs, strict=False))
+        obs = {k: env_of[k].reset(seed=first_seed + k)[0] for k in running}
+        while running:
+            q = q_values(np.array([obs[k] for k in running]))  # (running, num_actions)
+            for k, values in zip(running.copy(), q, strict=True):
+                max_q[k].append(values.max())
+                obs[k], reward, terminated, truncated, _ = env_of[k].step(int(values.argmax()))
+                rewards[k].append(reward)
+                if terminated or truncated:
+                    running.remove(k)
+                    return_from = np.zeros(len(rewards[k]) + 1)  # return_from[t]: the discounted return from step t on
+                    return_from[-1] = 0.0 if terminated else q_values(obs[k][None]).max()
+                    for t in reversed(range(len(rewards[k]))):
+                        return_from[t] = rewards[k][t] + args.gamma * return_from[t + 1]
+                    counted = len(rewards[k]) if terminated else (len(rewards[k]) + 1) // 2
+                    predicted.extend(max_q[k][:counted])
+                    realised.extend(return_from[:counted])
     returns = [sum(episode) for episode in rewards]
-    return returns, {
+    metrics = {
         "eval/episodic_return": float(np.mean(returns)),
         "eval/episodic_return_std": float(np.std(returns)),
         "eval/q_predicted": float(np.mean(predicted)),
         "eval/q_realised": float(np.mean(realised)),
     }
+    return metrics, returns
 
 
-# From here on: arguments, environments, files, the command line. Nothing of it is particular to the algorithm.
+# The algorithm ends here. The rest is environments, files and the command line, the same in every script here.
 
 
-class BadInput(ValueError):
-    """What was asked for cannot be done; the message is one sentence for the user."""
+class Stop(Exception):
+    """Stop(sentence, code) ends the program; code 2: bad input, 1: the run failed."""
 
 
 def check(args: Args) -> None:
-    """Raises BadInput for the first argument out of its range. Takes 1e5 for a whole number too."""
-    tighter = {"collections": args.dataset_size}
-    for name, hint in get_type_hints(Args, include_extras=True).items():
-        if get_origin(hint) is Annotated and (value := getattr(args, name)) is not None:
-            least, most = hint.__metadata__[0], tighter.get(name, hint.__metadata__[1])
-            if not least <= value <= most:
-                raise BadInput(f"--{name.replace('_', '-')} must be between {least} and {most}, not {value}")
-            setattr(args, name, value if hint.__origin__ is float else int(value))
-    minari = str(args.dataset).startswith("minari:")
-    needed = {"wandb": args.track, "moviepy": args.capture_video, "minari": minari, "ale_py": "ALE/" in args.env_id}
-    for package, wanted in needed.items():
-        if wanted and not importlib.util.find_spec(package):
-            raise BadInput(f"{package} is missing: pip install {package.replace('_', '-')}")
-
-
-def of_environment(error: BaseException) -> bool:
-    """Whether the environment's own code raised it: then the traceback helps, not a sentence as for what is missing."""
-    library = str(Path(gym.__file__).parent)  # which calls the environment
-    for raised in (error, error.__cause__ or error):
-        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised.__traceback__)]
-        behind = dropwhile(lambda file: not file.startswith(library), files)
-        if any(not file.startswith((library, __file__)) and "importlib" not in file for file in behind):
-            return not isinstance(error, ImportError | KeyboardInterrupt)
-    return False
-
-
-def literal(text: str):
-    """The value of a Python literal, as of False, 0.5 or [1, 2]; of what is none, as of 8x8, the text itself."""
+    """Raises ValueError, one sentence, for a flag out of its range or flags that contradict each other."""
+    flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
+    minari = str(args.dataset).startswith("minari:")
+    for wrong, sentence in (
+        (args.collections > args.dataset_size, "--collections is larger than --dataset-size"),
+        (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
+        (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
+        (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
+        (minari and not find_spec("minari"), "--dataset minari:NAME needs: pip install minari"),
+    ):
+        if wrong:
+            raise ValueError(sentence)
 
 
-def every_action(space: gym.Space) -> list:
-    """What the environment takes for the actions 0, 1, 2, ... Raises BadInput if they cannot be listed."""
+def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
+    """The environment, with observations (obs_dim,) float32 and actions 0 .. num_actions - 1. Raises Stop."""
+    options = dict(pair.split("=", 1) for pair in args.env_kwargs)
+    for name, text in options.items():
+        with suppress(ValueError, SyntaxError):  # text that is no Python literal, such as 8x8, stays text
+            options[name] = ast.literal_eval(text)
+    try:
+        options |= {"render_mode": "rgb_array"} if args.capture_video else {}
+        env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
+        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
+        if args.capture_video:
+            env.reset()
+            if not env.render_mode or np.shape(env.render())[2:] != (3,):
+                raise gym.error.Error("its render() returns no picture (height, width, 3)")
+        env = vector_observations(numbered_actions(env, args.action_bins))
+    except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
+        if isinstance(error, TypeError) and "argument" not in str(error):
+            raise  # not a wrong argument: a fault inside the environment shows its traceback
+        raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
+    if env.spec.max_episode_steps is None:
+        env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
+    if args.capture_video and video_dir:  # records after start_recording, never by itself
+        env = gym.wrappers.RecordVideo(env, str(video_dir), lambda episode: False, video_length=1_000)
+    return env
+
+
+def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
+    """The environment with actions 0, 1, 2, ... of type int."""
+    space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
-        return list(range(space.start, space.start + space.n))
-    if not isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
-        raise BadInput(f"its actions are {space}; supported are Box of shape (1,) and what can be listed")
-    sizes, start = getattr(space, "nvec", np.full(space.shape, 2)), getattr(space, "start", 0)
-    if math.prod(sizes.ravel().tolist()) > 1_000:
-        raise BadInput(f"its actions {space} are more than 1,000 combinations")
-    return [(start + np.reshape(row, space.shape)).astype(space.dtype) for row in np.ndindex(*sizes.ravel())]
+        start = int(space.start)
+        return gym.wrappers.TransformAction(env, lambda action: int(action) + start, gym.spaces.Discrete(space.n))
+    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # MultiDiscrete: nvec, MultiBinary: 2 each
+    if isinstance(space, gym.spaces.Box) and space.is_bounded() and action_bins ** math.prod(space.shape) <= 1_000:
+        return gym.wrappers.DiscretizeAction(env, action_bins)
+    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and math.prod(sizes.flat) <= 1_000:
+        # table[i] is combination number i.
+        table = np.array(list(np.ndindex(*sizes.flat)), space.dtype).reshape(-1, *space.shape)
+        table += getattr(space, "start", 0)
+        return gym.wrappers.TransformAction(env, table.__getitem__, gym.spaces.Discrete(len(table)))
+    kinds = "Discrete, and Box with bounds, MultiDiscrete and MultiBinary with at most 1,000 combinations"
+    raise gym.error.Error(f"its actions are {space}; supported are {kinds}")
+
+
+def vector_observations(env: gym.Env) -> gym.Env:
+    """The environment with observations (obs_dim,) float32, pixels divided by 255, and rewards of type float."""
+    scale, brightest = pixel_scale(env.observation_space), []
+
+    def to_vector(obs) -> np.ndarray:
+        vector = np.divide(gym.spaces.flatten(env.observation_space, obs), scale, dtype=np.float32)
+        if scale.max() > 1 and len(brightest) < 1_000:
+            brightest.append(vector[scale > 1].max())
+            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably the numbers of objects, as in MiniGrid
+                gym.logger.warn(f"{env.spec.id} sends numbers below 26 as pixels: they are divided by 255")
+        return vector
+
+    env = gym.wrappers.TransformReward(env, lambda reward: float(np.asarray(reward).item()))
+    return gym.wrappers.TransformObservation(env, to_vector, gym.spaces.Box(-np.inf, np.inf, scale.shape))
 
 
 def pixel_scale(space: gym.Space) -> np.ndarray:
-    """What a flattened observation is divided by, (obs_dim,): 255 where it is a pixel, 1 elsewhere. Raises BadInput."""
+    """The divisor of each number of a flattened observation, (obs_dim,): 255 for pixels, else 1."""
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         parts = space.values() if isinstance(space, gym.spaces.Dict) else space
         return np.concatenate([pixel_scale(part) for part in parts])
     if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
-        raise BadInput(f"its observations hold a {space}, no vector of fixed length: wrap it to leave that out")
+        raise gym.error.Error(f"its observations hold a {space}, no vector of fixed length: remove it with a wrapper")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
     return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
 
 
-class PlainEnv(gym.Wrapper):
-    """Takes the number of an action; returns what `observe` makes of an observation, a float, and two bools.
-
-    Raises FloatingPointError for rewards that are not finite, and observations for which `observe` returns None.
-    """
-
-    def __init__(self, env: gym.Env, observation_space: gym.Space, observe: Callable):
-        super().__init__(env)
-        self.actions, self.observe, self.steps = every_action(env.action_space), observe, 0
-        self.observation_space, self.action_space = observation_space, gym.spaces.Discrete(len(self.actions))
-
-    def reset(self, **options):
-        obs, info = self.env.reset(**options)
-        return self.observed(obs, 0.0), info
-
-    def step(self, action):
-        self.steps += 1
-        obs, reward, terminated, truncated, info = self.env.step(self.actions[action])
-        reward = float(np.asarray(reward).item())  # an array of one number too
-        return self.observed(obs, reward), reward, bool(terminated), bool(truncated), info
-
-    def observed(self, obs, reward):
-        seen = self.observe(obs)
-        if seen is None or not math.isfinite(reward):
-            sent = f"{self.spec.id} sent {obs} and the reward {reward} at its step {self.steps:,}"
-            raise FloatingPointError(f"{sent}: not finite, or not of its observation space")
-        return seen
-
-
-def make_env(args: Args, video: Path | None = None) -> gym.Env:
-    """An environment with observations (obs_dim,), float32, and actions 0 .. num_actions - 1. Raises BadInput."""
-    env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
-    drawing = {"render_mode": "rgb_array"} if args.capture_video else {}  # not all environments take the argument
-    if unusable := [pair for pair in args.env_kwargs if "=" not in pair]:
-        raise BadInput(f"--env-kwargs takes NAME=VALUE, not {unusable[0]}")
-    kwargs = {name: literal(value) for name, _, value in (pair.partition("=") for pair in args.env_kwargs)}
-    try:
-        env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **kwargs, **drawing)
-        if drawing:  # what is missing for it is missed here, not after hours at the first evaluation
-            env.reset()
-            if np.shape(env.render())[2:] != (3,):
-                raise BadInput("its render() returns no picture (height, width, 3)")
-        if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
-            env = gym.wrappers.DiscretizeAction(env, args.action_bins)
-        if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
-            env = gym.wrappers.TimeLimit(env, 10_000)
-        space, scale = env.observation_space, pixel_scale(env.observation_space)
-        flat = np.ravel if isinstance(space, gym.spaces.Box) else partial(gym.spaces.flatten, space)
-
-        def to_vector(obs) -> np.ndarray | None:
-            vector = np.divide(flat(obs), scale, dtype=np.float32)  # a copy: some environments change theirs later
-            return vector if np.isfinite(vector).all() else None
-
-        env = PlainEnv(env, gym.spaces.Box(-np.inf, np.inf, scale.shape), to_vector)
-    except Exception as error:
-        if of_environment(error):
-            raise
-        raise BadInput(f"cannot make {args.env_id}: {str(error) or 'it draws no pictures'}") from error
-    if drawing and video:
-        warnings.filterwarnings("ignore", ".*Overwriting existing videos")  # the folder is there, their names differ
-        options = {"name_prefix": video.name, "video_length": 1_000}  # so many frames are kept in memory, no more
-        env = gym.wrappers.RecordVideo(env, str(video.parent), lambda episode: episode == 0, **options)
-    return env
-
-
-def load_dataset(source: str, args: Args, obs_dim: int, num_actions: int) -> Dataset:
-    """An .npz file with the fields of Dataset, or minari:NAME. Raises BadInput for what it cannot learn from."""
-    arrays = read_minari(source, args) if source.startswith("minari:") else read_npz(source)
+def load_dataset(source: str, env: gym.Env) -> Dataset:
+    """An .npz file with the fields of Dataset, or minari:NAME. Raises Stop for data that do not fit the environment."""
+    arrays = read_minari(source, env) if source.startswith("minari:") else read_npz(source)
     if missing := [name for name in Dataset._fields if name not in arrays]:
-        raise BadInput(f"{source} lacks {', '.join(missing)}; a data set has {', '.join(Dataset._fields)}")
-    size = len(arrays["obs"]) if arrays["obs"].ndim else 0
+        raise Stop(f"{source} lacks {', '.join(missing)}; a data set has {', '.join(Dataset._fields)}", 2)
+    size, obs_dim = len(arrays["obs"]) if arrays["obs"].ndim else 0, env.observation_space.shape[0]
     shapes = {"obs": (size, obs_dim), "next_obs": (size, obs_dim)}
     for name, array in arrays.items():
         if array.shape != shapes.get(name, (size,)):
-            raise BadInput(f"{name} in {source} has the shape {array.shape}, not {shapes.get(name, (size,))}")
+            raise Stop(f"{name} in {source} has the shape {array.shape}, not {shapes.get(name, (size,))}", 2)
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise BadInput(f"{name} in {source} holds what is no finite number")
+            raise Stop(f"{name} in {source} holds something that is no finite number", 2)
     if size == 0:
-        raise BadInput(f"{source} is empty")
+        raise Stop(f"{source} is empty", 2)
     action = arrays["action"]
-    if (action != action.astype(np.int64)).any() or action.min() < 0 or action.max() >= num_actions:
-        raise BadInput(f"action in {source} must be whole numbers from 0 to {num_actions - 1}")
+    if (action != action.astype(np.int64)).any() or action.min() < 0 or action.max() >= env.action_space.n:
+        raise Stop(f"action in {source} must be whole numbers from 0 to {env.action_space.n - 1}", 2)
     types = (np.float32, np.int64, np.float64, np.float32, np.bool_)
     return Dataset(*(arrays[name].astype(kind) for name, kind in zip(Dataset._fields, types, strict=True)))
 
 
 def read_npz(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a file that have names of Dataset's fields."""
+    """The arrays of a file that have the names of Dataset's fields. Raises Stop."""
     try:
         with np.load(path) as file:
             return {name: file[name] for name in Dataset._fields if name in file}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is not a data set: {str(error).splitlines()[0]}") from error
+        raise Stop(f"{path} is not a data set: {str(error).splitlines()[0]}", 2) from error
 
 
-def read_minari(source: str, args: Args) -> dict[str, np.ndarray]:
-    """The same from a Minari data set that was downloaded; observations are flattened as make_env does it."""
+def read_minari(source: str, env: gym.Env) -> dict[str, np.ndarray]:
+    """The same arrays from a Minari data set that was downloaded. Raises Stop."""
     import minari  # only minari:NAME needs it
 
     name, parts = source.removeprefix("minari:"), []
-    with closing(make_env(args)) as env:
-        space = env.unwrapped.observation_space
+    while not isinstance(env, gym.wrappers.TransformObservation):  # its func makes the observations of make_env
+        env = env.env
     try:
         for episode in minari.load_dataset(name).iterate_episodes():
-            obs = np.array([gym.spaces.flatten(space, one) for one in episode.observations])
+            shape, space = np.shape(episode.observations), env.env.observation_space
+            if isinstance(space, gym.spaces.Box) and shape[1:] != space.shape:
+                raise Stop(f"obs in {source} has the shape {shape}, not {(shape[0], *space.shape)}", 2)
+            obs = np.array([env.func(one) for one in episode.observations])
             parts.append((obs[:-1], episode.actions, episode.rewards, obs[1:], episode.terminations))
         return dict(zip(Dataset._fields, map(np.concatenate, zip(*parts, strict=True)), strict=True))
     except FileNotFoundError as error:
-        raise BadInput(f"{name} is not on this machine: minari download {name}") from error
+        raise Stop(f"{name} is not on this machine: minari download {name}", 2) from error
     except (ImportError, ValueError, TypeError, IndexError, OSError) as error:
-        raise BadInput(f"cannot read {name} for {args.env_id}: {str(error).splitlines()[0]}") from error
+        raise Stop(f"cannot read {name} for {env.spec.id}: {str(error).splitlines()[0]}", 2) from error
 
 
 def make_run_dir(args: Args) -> Path:
-    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time}, a second on where that exists, and its args.json."""
+    """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json. Raises Stop."""
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
     unix_time = int(time.time())
-    while (run_dir := Path(args.runs_dir) / f"{name}{unix_time}").exists():
+    while (run_dir := args.runs_dir / f"{name}{unix_time}").exists():
         unix_time += 1
     try:
         run_dir.mkdir(parents=True)
     except OSError as error:
-        raise BadInput(f"cannot make a run folder in {args.runs_dir}: {error.strerror}") from error
-    git = "git describe --always --dirty --abbrev=40 --exclude '*'"  # prints nothing outside a repository
-    commit = subprocess.run(git, shell=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    versions = {package.__name__: str(package.__version__) for package in (gym, np)}
-    origin = {"command": sys.argv, "commit": commit, "python": platform.python_version(), **versions}
-    machine = {"platform": platform.platform(), "processor": platform.processor(), "cpu_count": os.cpu_count()}
-    (run_dir / "args.json").write_text(json.dumps({**asdict(args), **origin, **machine}, indent=2, default=str))
+        raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
+    sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
+    versions = {package.__name__: str(package.__version__) for package in (sklearn, gym, np)}
+    content = {**asdict(args), "command": sys.argv, "sha256": sha256, "python": sys.version.split()[0], **versions}
+    (run_dir / "args.json").write_text(json.dumps(content, indent=2, default=str))
     return run_dir
 
 
-def start_wandb(args: Args, name: str):
-    """Starts a W&B run; where there is no account or no network an offline one, so that nothing is lost."""
-    import wandb  # only --track needs it, and it takes half a second
+class Run:
+    """The files of a run: scalars for TensorBoard and, with --track, W&B; result.json."""
 
-    names = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": name}
-    options = {**names, "config": asdict(args), "save_code": True, "settings": wandb.Settings(init_timeout=10)}
-    try:
-        return wandb.init(mode=args.wandb_mode, **options)
-    except ValueError as error:
-        raise BadInput(f"W&B refuses its settings, such as WANDB_MODE: {' '.join(str(error).split()):.200}") from error
-    except wandb.Error as error:
-        reason = str(error).splitlines()[0]
-        print(f"W&B is out of reach: {reason}; logging offline, `wandb sync` uploads it later", file=sys.stderr)
-        return wandb.init(mode="offline", **options)
+    def __init__(self, args: Args, run_dir: Path):
+        self.args, self.run_dir, self.wandb = args, run_dir, None
+        if args.track:
+            import wandb  # takes half a second, so only where it is asked for
+
+            names = {"project": args.wandb_project_name, "entity": args.wandb_entity, "name": run_dir.name}
+            try:
+                self.wandb = wandb.init(**names, config=asdict(args), save_code=True)
+            except (wandb.Error, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise Stop(f"W&B does not start ({reason:.200}); WANDB_MODE=offline needs no account", 2) from error
+            self.wandb.define_metric("*", step_metric="global_step")
+        self.writer = SummaryWriter(str(run_dir), flush_secs=5)
+
+    def __enter__(self):
+        return self
+
+    def log(self, metrics: dict[str, float], iteration: int) -> None:
+        """Writes scalars. Raises Stop if one is not finite."""
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, iteration)
+        if self.wandb:
+            self.wandb.log({**metrics, "global_step": iteration})
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                reason = "the regression diverges, or the environment sent a number that is not finite"
+                raise Stop(f"{name} is {value} in iteration {iteration:,}: {reason}", 1)
+
+    def finish(self, result: dict, transitions: int, seconds: float) -> None:
+        """Writes result.json last: its presence marks a finished run. Prints a summary."""
+        part, iterations = self.run_dir / "result.part", result["updates"]
+        self.writer.flush()
+        result |= {"global_step": transitions, "seconds": seconds}
+        part.write_text(json.dumps(result, indent=2))
+        part.replace(self.run_dir / "result.json")
+        best = f"best iteration {result['best_iteration']}: return {result['best_return']:.1f}"
+        trained = f"{iterations} iterations over {transitions:,} transitions in {seconds:.0f} s"
+        print(f"{self.args.env_id}: {summary(result, result['returns'])}; {best}; {trained}, see {self.run_dir}")
+
+    def __exit__(self, *_) -> None:
+        self.writer.close()
+        if self.wandb:
+            for path in sorted(self.run_dir.glob("videos/*.mp4")):
+                self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
+            self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
 
 
-@contextmanager
-def open_log(args: Args, run_dir: Path) -> Iterator[Callable]:
-    """Yields log(metrics, global_step). What was logged is on disk however the run ends."""
-    run = start_wandb(args, run_dir.name) if args.track else None
-    with open(run_dir / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
-        writer = RecordWriter(file)  # what is below SummaryWriter, which takes four times as long, and a thread
-
-        def log(metrics: dict[str, float], global_step: int) -> None:
-            values = [{"tag": name, "simple_value": value} for name, value in metrics.items()]
-            event = Event(wall_time=time.time(), step=global_step, summary={"value": values})
-            writer.write(event.SerializeToString())
-            writer.flush()
-            if run:
-                run.log({**metrics, "global_step": global_step})
-            for name, value in metrics.items():
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"{name} is {value} at step {global_step:,} (lower --learning-rate?)")
-
-        try:
-            yield log
-        finally:
-            if run:
-                for path in sorted(run_dir.glob("videos/*.mp4")):
-                    run.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
-                run.finish(exit_code=0 if (run_dir / "result.json").exists() else 1)
-
-
-def write_result(args: Args, run_dir: Path, result: dict, seconds: float) -> None:
-    """Writes result.json, last and at once, because a run that has it is complete; says how it went."""
-    speed = result["global_step"] * result["updates"] / seconds
-    (run_dir / "result.part").write_text(json.dumps({**result, "seconds": seconds, "sps": speed}, indent=2))
-    os.replace(run_dir / "result.part", run_dir / "result.json")
-    last, best = (f"{np.mean(result[name]):.1f} ± {np.std(result[name]):.1f}" for name in ("returns", "best_returns"))
-    greedy = f"greedy return {last} after the last iteration, {best} after the best one ({result['best_iteration']})"
-    episodes = f"over {len(result['returns'])} episodes each"
-    print(f"{args.env_id}: {greedy}, {episodes}, {result['updates']} iterations in {seconds:.0f} s, see {run_dir}")
+def summary(metrics: dict, returns: list[float]) -> str:
+    values = "Q predicted {eval/q_predicted:.2f}, realised {eval/q_realised:.2f}".format_map(metrics)
+    return f"greedy return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes, {values}"
 
 
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    # No traceback of an OSError in TensorBoard's thread: its next add_scalar raises it here.
+    threading.excepthook = lambda hook: issubclass(hook.exc_type, OSError) or threading.__excepthook__(hook)
     args = tyro.cli(Args, description=__doc__)
     try:
         train(args)
-    except (BadInput, FloatingPointError, MemoryError, OSError, KeyboardInterrupt) as error:
-        if of_environment(error):
-            raise
-        print(f"error: {error}" if str(error) else "interrupted", file=sys.stderr)
-        sys.exit({BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1))
+    except (Stop, OSError, MemoryError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
+            raise  # all calls of an environment go through gymnasium: its faults keep their traceback
+        sentence, code = error.args if isinstance(error, Stop) else (error, 1)
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

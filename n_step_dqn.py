@@ -98,7 +98,7 @@ class Args:
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
 
     def __post_init__(self):
-        check(self)  # by the types above
+        check(self)  # the types above, and flags that contradict each other
 
 
 class QNetwork(nn.Module):
@@ -166,7 +166,7 @@ class ReplayBuffer:
         self.n_step, self.gamma = n_step, gamma
 
     def add(self, obs, action, reward, next_obs, terminated, truncated) -> None:
-        """Copies one transition. next_obs is what env.step returned, also at the end of an episode."""
+        """Copies one transition. next_obs comes from env.step, even at the end of an episode, not from env.reset."""
         i = self.position
         self.obs[i], self.action[i], self.reward[i] = obs, action, reward
         self.next_obs[i], self.terminated[i] = next_obs, terminated
@@ -219,7 +219,7 @@ def update_target(target_network: QNetwork, q_network: QNetwork, tau: float) -> 
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent. Returns its run folder. Raises Stop, to end the program with a sentence."""
+    """Trains and evaluates one agent. Returns its run folder. Raises Stop, a message that ends the program."""
     random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
     np.random.seed(args.seed)
     torch.manual_seed(args.seed)
@@ -227,7 +227,7 @@ def train(args: Args) -> Path:
     device = torch.device("cuda" if args.cuda else "cpu")
     env = make_env(args)
     run_dir = make_run_dir(args)
-    # Some simulators allow only one instance: with --eval-frequency beyond the run, the training environment evaluates.
+    # Some simulators allow one instance. If the only evaluation is after training, it reuses env, which cannot record.
     one_env = args.eval_frequency > args.total_timesteps and not args.capture_video
     eval_env = env if one_env else make_env(args, run_dir / "videos")
     obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
@@ -236,7 +236,7 @@ def train(args: Args) -> Path:
     target_network = QNetwork(obs_dim, num_actions, args).to(device)
     target_network.load_state_dict(q_network.state_dict())
     optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)  # fused: faster
-    loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # used in the same way
+    loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # both: call, then backward()
     buffer = ReplayBuffer(args.buffer_size, obs_dim, args.n_step, args.gamma)
     exploration_steps = args.exploration_fraction * args.total_timesteps
 
@@ -309,11 +309,11 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
     eval/q_predicted is the mean of max_a Q(s, a) over the visited states, eval/q_realised the mean of the discounted
     return that followed them: predicted above realised is overestimation. If a time limit ended the episode, the later
     rewards are unknown, and max_a Q of the last state replaces them. Then only the first half of the states is counted,
-    where γ makes this estimate small.
+    where γ gives this estimate little weight.
     """
     returns, predicted, realised = [], [], []
     for episode in range(episodes):
-        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # same starts in every evaluation
+        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # the same starts every time
         max_q, rewards, terminated, truncated = [], [], False, False
         while not (terminated or truncated):
             q = q_values(obs)
@@ -345,10 +345,10 @@ class Stop(Exception):
 
 
 def check(args: Args) -> None:
-    """Raises ValueError, one sentence, for a flag out of its range or flags that contradict each other."""
+    """Raises ValueError, which tyro prints (exit code 2), for a flag out of its range or a contradiction."""
     flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks, and turns lists to tuples
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
@@ -384,11 +384,11 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
         env = vector_observations(numbered_actions(env, args.action_bins))
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
-            raise  # no wrong argument but a fault inside the environment, which keeps its traceback
+            raise  # not a wrong argument: a fault inside the environment shows its traceback
         raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
     if env.spec.max_episode_steps is None:
         env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
-    if args.capture_video and video_dir:
+    if args.capture_video and video_dir:  # records after start_recording, never by itself
         env = gym.wrappers.RecordVideo(env, str(video_dir), lambda episode: False, video_length=1_000)
     return env
 
@@ -399,10 +399,11 @@ def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
     if isinstance(space, gym.spaces.Discrete):
         start = int(space.start)
         return gym.wrappers.TransformAction(env, lambda action: int(action) + start, gym.spaces.Discrete(space.n))
-    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # of MultiDiscrete, MultiBinary
+    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # MultiDiscrete: nvec, MultiBinary: 2 each
     if isinstance(space, gym.spaces.Box) and space.is_bounded() and action_bins ** math.prod(space.shape) <= 1_000:
         return gym.wrappers.DiscretizeAction(env, action_bins)
     if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and math.prod(sizes.flat) <= 1_000:
+        # table[i] is combination number i.
         table = np.array(list(np.ndindex(*sizes.flat)), space.dtype).reshape(-1, *space.shape)
         table += getattr(space, "start", 0)
         return gym.wrappers.TransformAction(env, table.__getitem__, gym.spaces.Discrete(len(table)))
@@ -418,8 +419,8 @@ def vector_observations(env: gym.Env) -> gym.Env:
         vector = np.divide(gym.spaces.flatten(env.observation_space, obs), scale, dtype=np.float32)
         if scale.max() > 1 and len(brightest) < 1_000:
             brightest.append(vector[scale > 1].max())
-            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably codes of things, as MiniGrid sends
-                gym.logger.warn(f"{env.spec.id} declares pixels up to 255 and sends numbers below 26")
+            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably the numbers of objects, as in MiniGrid
+                gym.logger.warn(f"{env.spec.id} sends numbers below 26 as pixels: they are divided by 255")
         return vector
 
     env = gym.wrappers.TransformReward(env, lambda reward: float(np.asarray(reward).item()))
@@ -432,13 +433,13 @@ def pixel_scale(space: gym.Space) -> np.ndarray:
         parts = space.values() if isinstance(space, gym.spaces.Dict) else space
         return np.concatenate([pixel_scale(part) for part in parts])
     if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
-        raise gym.error.Error(f"its observations hold a {space}, no vector of fixed length: wrap it to leave that out")
+        raise gym.error.Error(f"its observations hold a {space}, no vector of fixed length: remove it with a wrapper")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
     return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
 
 
 def compiled(compute_loss: Callable, args: Args) -> Callable:
-    """compute_loss and the gradients as one graph. The loss's backward() is replaced: it only stores them in .grad."""
+    """One graph of loss and gradients. backward() of the loss that it returns only copies these gradients to .grad."""
 
     def with_gradients(q_network, *rest):
         loss, *more = compute_loss(q_network, *rest)
@@ -446,7 +447,8 @@ def compiled(compute_loss: Callable, args: Args) -> Callable:
 
     torch.compiler.reset()  # forgets the graphs of other runs in this process
     torch._dynamo.config.trace_autograd_ops = True  # takes torch.autograd.grad into the graph
-    # Skips the guards, which test for new shapes, types and settings: a run has none, and a guard can swallow a Ctrl-C.
+    # No guards, which test whether shapes, types or settings changed: they never do, and a guard can swallow a Ctrl-C.
+    # cpp_wrapper: C++ in place of Python calls the kernels, on a CPU.
     options = {"cpp_wrapper": not args.cuda, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     graph = torch.compile(with_gradients, fullgraph=True, options=options)
 
@@ -518,7 +520,7 @@ class Run:
     def finish(self, result: dict, global_step: int, seconds: float) -> None:
         """Writes result.json last: its presence marks a finished run. Prints a summary."""
         sps, part = global_step / seconds, self.run_dir / "result.part"
-        self.writer.flush()
+        self.writer.flush()  # raises here if the disk is full
         result |= {"global_step": global_step, "seconds": seconds, "sps": sps}
         part.write_text(json.dumps(result, indent=2))
         part.replace(self.run_dir / "result.json")
@@ -526,7 +528,7 @@ class Run:
         print(f"{self.args.env_id}: {summary(result, result['returns'])}, {trained}, see {self.run_dir}")
 
     def __exit__(self, *_) -> None:
-        self.save("model.pt")
+        self.save("model.pt")  # also if the run was interrupted
         self.writer.close()
         if self.wandb:
             for path in sorted(self.run_dir.glob("videos/*.mp4")):
@@ -540,7 +542,7 @@ def summary(metrics: dict, returns: list[float]) -> str:
 
 
 def play(args: Args) -> None:
-    """Plays with stored weights. Flags from env_id on come from args.json, unless given. Raises Stop."""
+    """Plays with stored weights. args.json gives env_id and the fields below it, the command line wins. Raises Stop."""
     path = args.evaluate / "model.pt" if args.evaluate.is_dir() else args.evaluate
     stored, names = path.with_name("args.json"), [field.name for field in fields(Args)]
     try:
@@ -566,8 +568,8 @@ def play(args: Args) -> None:
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    # No traceback of an OSError in TensorBoard's thread: its next add_scalar raises it here.
-    threading.excepthook = lambda hook: issubclass(hook.exc_type, OSError) or threading.__excepthook__(hook)
+    # Hides an OSError of TensorBoard's thread: the next add_scalar raises the same error in this thread.
+    threading.excepthook = lambda error: issubclass(error.exc_type, OSError) or threading.__excepthook__(error)
     torch.set_num_threads(1)  # with matrices this small a second thread gains nothing
     torch.set_flush_denormal(True)  # a CPU is slow with tiny numbers, which Adam's averages reach where gradients are 0
     args = tyro.cli(Args, description=__doc__)
@@ -576,7 +578,7 @@ def main() -> None:
     except (Stop, OSError, MemoryError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
-            raise  # all calls of an environment go through gymnasium: its faults keep their traceback
+            raise  # a frame of gymnasium means that the environment failed: it shows its traceback
         sentence, code = error.args if isinstance(error, Stop) else (error, 1)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(code)

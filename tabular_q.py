@@ -49,6 +49,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Args:
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
 
     def __post_init__(self):
-        check(self)  # by the types above
+        check(self)  # the types above, and flags that contradict each other
 
 
 def td_target(next_q: list[float], reward: float, terminated: bool, gamma: float) -> float:
@@ -158,13 +159,13 @@ def linear_schedule(start: float, end: float, duration: float, t: int) -> float:
 
 
 def train(args: Args) -> Path:
-    """Trains and evaluates one agent. Returns its run folder. Raises Stop, to end the program with a sentence."""
+    """Trains and evaluates one agent. Returns its run folder. Raises Stop, a message that ends the program."""
     random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
     np.random.seed(args.seed)
     rng = np.random.default_rng(args.seed)  # draws actions and the coins of --double
     env = make_env(args)
     run_dir = make_run_dir(args)
-    # Some simulators allow only one instance: with --eval-frequency beyond the run, the training environment evaluates.
+    # Some simulators allow one instance. If the only evaluation is after training, it reuses env, which cannot record.
     one_env = args.eval_frequency > args.total_timesteps and not args.capture_video
     eval_env = env if one_env else make_env(args, run_dir / "videos")
     num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
@@ -237,11 +238,11 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
     eval/q_predicted is the mean of max_a Q(s, a) over the visited states, eval/q_realised the mean of the discounted
     return that followed them: predicted above realised is overestimation. If a time limit ended the episode, the later
     rewards are unknown, and max_a Q of the last state replaces them. Then only the first half of the states is counted,
-    where γ makes this estimate small.
+    where γ gives this estimate little weight.
     """
     returns, predicted, realised = [], [], []
     for episode in range(episodes):
-        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # same starts in every evaluation
+        obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # the same starts every time
         max_q, rewards, terminated, truncated = [], [], False, False
         while not (terminated or truncated):
             q = q_values(obs)
@@ -337,7 +338,7 @@ def check(args: Args) -> None:
     """Raises ValueError, one sentence, for a flag out of its range or a package that is missing."""
     flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks, and turns lists to tuples
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
@@ -367,11 +368,11 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
         env = numbered_states(numbered_actions(env, args.action_bins), args.observation_bins)
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
-            raise  # no wrong argument but a fault inside the environment, which keeps its traceback
+            raise  # not a wrong argument: a fault inside the environment shows its traceback
         raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
     if env.spec.max_episode_steps is None:
         env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
-    if args.capture_video and video_dir:
+    if args.capture_video and video_dir:  # records after start_recording, never by itself
         env = gym.wrappers.RecordVideo(env, str(video_dir), lambda episode: False, video_length=1_000)
     return env
 
@@ -382,10 +383,11 @@ def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
     if isinstance(space, gym.spaces.Discrete):
         start = int(space.start)
         return gym.wrappers.TransformAction(env, lambda action: int(action) + start, gym.spaces.Discrete(space.n))
-    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # of MultiDiscrete, MultiBinary
+    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # MultiDiscrete: nvec, MultiBinary: 2 each
     if isinstance(space, gym.spaces.Box) and space.is_bounded() and action_bins ** math.prod(space.shape) <= 1_000:
         return gym.wrappers.DiscretizeAction(env, action_bins)
     if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and math.prod(sizes.flat) <= 1_000:
+        # table[i] is combination number i.
         table = np.array(list(np.ndindex(*sizes.flat)), space.dtype).reshape(-1, *space.shape)
         table += getattr(space, "start", 0)
         return gym.wrappers.TransformAction(env, table.__getitem__, gym.spaces.Discrete(len(table)))
@@ -509,7 +511,7 @@ class Run:
     def finish(self, result: dict, global_step: int, seconds: float) -> None:
         """Writes result.json last: its presence marks a finished run. Prints a summary."""
         sps, part = global_step / seconds, self.run_dir / "result.part"
-        self.writer.flush()
+        self.writer.flush()  # raises here if the disk is full
         result |= {"global_step": global_step, "seconds": seconds, "sps": sps}
         part.write_text(json.dumps(result, indent=2))
         part.replace(self.run_dir / "result.json")
@@ -559,15 +561,15 @@ def play(args: Args) -> None:
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    # No traceback of an OSError in TensorBoard's thread: its next add_scalar raises it here.
-    threading.excepthook = lambda hook: issubclass(hook.exc_type, OSError) or threading.__excepthook__(hook)
+    # Hides an OSError of TensorBoard's thread: the next add_scalar raises the same error in this thread.
+    threading.excepthook = lambda error: issubclass(error.exc_type, OSError) or threading.__excepthook__(error)
     args = tyro.cli(Args, description=__doc__)
     try:
         play(args) if args.evaluate else train(args)
     except (Stop, OSError, MemoryError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
-            raise  # all calls of an environment go through gymnasium: its faults keep their traceback
+            raise  # a frame of gymnasium means that the environment failed: it shows its traceback
         sentence, code = error.args if isinstance(error, Stop) else (error, 1)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(code)

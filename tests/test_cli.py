@@ -136,7 +136,7 @@ def test_runs_folder_that_is_a_file(main, tmp_path):
 def test_observations_without_a_fixed_length(main, tmp_path, register):
     space = dqn.gym.spaces.Sequence(dqn.gym.spaces.Discrete(3))
     code, _, err = main(f"--env-id {register(space, dqn.gym.spaces.Discrete(2))}")
-    assert code == 2 and "no vector of fixed length: wrap it" in err and err.count("\n") == 1
+    assert code == 2 and "no vector of fixed length: remove it" in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -132,7 +132,7 @@ FQI = {
     "eval_frequency": (1, "eval/episodic_return"),
 }
 ATARI = {
-    **{name: row for name, row in RUN.items() if name not in ("total_timesteps", "max_grad_norm")},
+    **{name: row for name, row in RUN.items() if name not in ("max_grad_norm", "final_eval_episodes")},
     "total_timesteps": (220, "global_step"),
     "max_grad_norm": (1e-5, "losses/q_values"),
     "learning_starts": (140, "updates"),
@@ -145,13 +145,13 @@ ATARI = {
     "start_e": (0.2, "losses/td_loss"),
     "exploration_fraction": (1.0, "charts/epsilon"),
     "num_threads": (2, "threads"),
-    "protocol": ("machado", "protocol"),
-    "repeat_action_probability": (0.5, "protocol"),
-    "terminal_on_life_loss": (False, "protocol"),
-    "noop_max": (5, "protocol"),
-    "fire_reset": (False, "protocol"),
-    "eval_epsilon": (0.7, "protocol"),
-    "frame_skip": (2, "frames"),
+    "protocol": ("machado", "losses/td_loss"),
+    "repeat_action_probability": (0.5, "losses/td_loss"),
+    "terminal_on_life_loss": (False, "losses/td_loss"),
+    "noop_max": (5, "losses/td_loss"),
+    "fire_reset": (False, "losses/td_loss"),
+    "eval_epsilon": (0.7, "eval/q_predicted"),
+    "frame_skip": (2, "losses/td_loss"),
     "max_frames": (60, "charts/episodic_length"),
 }
 TWICE = {"eval_frequency": 200, "eval_episodes": 2, "final_eval_episodes": 2}

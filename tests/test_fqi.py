@@ -2,13 +2,15 @@
 
 import copy
 import json
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import played, scalars, train
+from conftest import ROOT, played, scalars, train
 from gymnasium.spaces import Box, Discrete
 from sklearn.neighbors import KNeighborsRegressor
 
@@ -24,6 +26,7 @@ def args(tmp_path):
 
     def make(**flags):
         defaults = {"dataset_size": 300, "iterations": 4, "eval_frequency": 2, "eval_episodes": 2}
+        defaults |= {"final_eval_episodes": 2}
         return fqi.Args(**defaults | {"runs_dir": tmp_path / "runs"} | flags)
 
     return make
@@ -69,7 +72,7 @@ def test_first_targets_are_the_rewards_and_truncation_bootstraps(args, monkeypat
 
 @pytest.mark.parametrize("coding", ["per_action", "one_hot"])
 def test_actions_are_not_ordinal(coding):
-    """Actions 0, 1 and 2 are worth 1, 5 and 2: no straight line goes through that, and a linear model still says so."""
+    """Actions 0, 1 and 2 have the values 1, 5 and 2. They lie on no straight line, and a linear model learns them."""
     data = random_data(600, num_actions=3)
     y = np.array([1.0, 5.0, 2.0])[data.action]
     q = fqi.QFunction(fqi.make_regressor("linear", 0), 3, coding)
@@ -96,24 +99,22 @@ def test_every_regressor_learns_a_function(name, coding):
     assert error.var() < 0.35 * y.var()
 
 
-def test_neighbours_are_those_of_scikit_learn_and_are_looked_up_once(monkeypatch):
+def test_neighbours_are_those_of_scikit_learn():
+    """The 30 nearest, or all of fewer."""
     rng = np.random.default_rng(0)
     x, asked, y = rng.normal(size=(3_000, 4)), rng.normal(size=(2_000, 4)), rng.normal(size=(2, 3_000))
-    mine, lookups = fqi.KNeighbors(30), []
-    mine.fit(x, y[0])
-    look_up = mine.tree.kneighbors
-    monkeypatch.setattr(mine.tree, "kneighbors", lambda *a, **k: (lookups.append(1), look_up(*a, **k))[1])
+    mine = fqi.make_regressor("k_neighbors", 0)
     for outputs in y:
         mine.fit(x, outputs)
         theirs = KNeighborsRegressor(30).fit(x, outputs)
         assert mine.predict(asked) == pytest.approx(theirs.predict(asked))
         assert mine.predict(asked[:5]) == pytest.approx(theirs.predict(asked[:5]))
-    assert len(lookups) == 1 + 2, "the large array once, the small one each time"
+    mine.fit(x[:3], np.array([1.0, 2.0, 6.0]))
+    assert mine.predict(asked[:2]).tolist() == [3.0, 3.0]
 
 
 @pytest.mark.parametrize("name", ["k_neighbors", "kernel"])
 def test_a_copy_does_not_change_with_further_fitting(name):
-    """More than 1,000 inputs, so that the neighbours which k_neighbors remembers are copied too."""
     data = random_data(1_500)
     q = fqi.QFunction(fqi.make_regressor(name, 0), 2, "per_action")
     q.fit(data, data.reward)
@@ -124,7 +125,7 @@ def test_a_copy_does_not_change_with_further_fitting(name):
 
 
 def test_kernel_regression_is_zero_far_from_the_data():
-    """What the greedy policy is to stay away from. Among the data it is what the targets are."""
+    """So the greedy policy stays near the data, where Q is near the targets."""
     data = random_data(500)
     q = fqi.QFunction(fqi.make_regressor("kernel", 0), 2, "per_action")
     q.fit(data, np.full(500, 7.0))
@@ -144,16 +145,12 @@ def test_linear_greedy_action_does_not_depend_on_the_state():
 # Exactness
 
 
-def test_linear_on_one_hot_states_is_exact_q_iteration_on_the_empirical_model(args, monkeypatch):
+def test_linear_on_one_hot_states_is_exact_q_iteration_on_the_empirical_model(args, spy):
     """FrozenLake: with a column for each state, least squares are the means over each (s, a), and so is the empirical
     model. 25 iterations of either are the same to 1e-6 for every pair that the data has."""
-    kept = []
-    q_function = fqi.QFunction
-    monkeypatch.setattr(fqi, "QFunction", lambda *a: (kept.append(q_function(*a)), kept[-1])[1])
-    collected, collect = [], fqi.collect
-    monkeypatch.setattr(fqi, "collect", lambda *a: (collected.append(collect(*a)), collected[-1])[1])
+    kept, collected = spy("QFunction", fqi), spy("collect", fqi)
     train(args(env_id="FrozenLake-v1", regressor="linear", dataset_size=20_000, iterations=25, eval_frequency=25))
-    data = collected[0]
+    _, data = collected[0]
 
     state, next_state = data.obs.argmax(axis=1), data.next_obs.argmax(axis=1)
     count, reward, transition = np.zeros((16, 4)), np.zeros((16, 4)), np.zeros((16, 4, 16))
@@ -161,13 +158,16 @@ def test_linear_on_one_hot_states_is_exact_q_iteration_on_the_empirical_model(ar
     np.add.at(reward, (state, data.action), data.reward)
     np.add.at(transition, (state, data.action, next_state), ~data.terminated)
     seen = count > 0
-    assert seen.any(axis=1).sum() == 11 and (seen.sum(axis=1) % 4 == 0).all(), "every action of all that do not end"
+    assert seen.any(axis=1).sum() == 11 and (seen.sum(axis=1) % 4 == 0).all(), (
+        "every action of every state that does not end"
+    )
     reward[seen] /= count[seen]
     transition[seen] /= count[seen][:, None]
     exact = np.zeros((16, 4))
     for _ in range(25):
         exact = reward + 0.99 * transition @ exact.max(axis=1)
-    learned = kept[0](np.eye(16, dtype=np.float32))
+    _, q_values = kept[0]
+    learned = q_values(np.eye(16, dtype=np.float32))
     assert exact.max() > 0.2
     assert np.abs(learned - exact)[seen].max() < 1e-6
 
@@ -198,8 +198,8 @@ BAD = {
     "missing arrays": (changed(reward=None, terminated=None), "lacks reward, terminated"),
     "wrong width": (changed(obs=np.zeros((20, 3))), "obs in {} has the shape (20, 3), not (20, 4)"),
     "wrong length": (changed(reward=np.zeros(19)), "reward in {} has the shape (19,), not (20,)"),
-    "NaN": (changed(next_obs=np.full((20, 4), np.nan)), "next_obs in {} holds what is no finite number"),
-    "text": (changed(reward=np.array(["a"] * 20)), "reward in {} holds what is no finite number"),
+    "NaN": (changed(next_obs=np.full((20, 4), np.nan)), "next_obs in {} holds something that is no finite number"),
+    "text": (changed(reward=np.array(["a"] * 20)), "reward in {} holds something that is no finite number"),
     "action too large": (changed(action=np.full(20, 2)), "action in {} must be whole numbers from 0 to 1"),
     "negative action": (changed(action=np.full(20, -1)), "action in {} must be whole numbers from 0 to 1"),
     "half an action": (changed(action=np.full(20, 0.5)), "action in {} must be whole numbers from 0 to 1"),
@@ -213,26 +213,36 @@ def test_bad_data_sets(args, tmp_path, name):
     arrays, said = BAD[name]
     path = tmp_path / "bad.npz"
     np.savez(path, **arrays)
-    with pytest.raises(fqi.BadInput) as error:
+    with pytest.raises(fqi.Stop) as error:
         fqi.train(args(dataset=str(path)))
-    assert said.format(path) in str(error.value) and "\n" not in str(error.value)
+    sentence, code = error.value.args
+    assert said.format(path) in sentence and "\n" not in sentence and code == 2
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 cut off"])
 def test_files_that_are_no_data_set(args, tmp_path, content):
     (tmp_path / "bad.npz").write_bytes(content)
-    with pytest.raises(fqi.BadInput, match="is not a data set"):
+    with pytest.raises(fqi.Stop, match="is not a data set"):
         fqi.train(args(dataset=str(tmp_path / "bad.npz")))
     np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(fqi.BadInput):
+    with pytest.raises(fqi.Stop):
         fqi.train(args(dataset=str(tmp_path / "array.npy")))
 
 
 def test_minari_is_named_where_it_is_missing(args, monkeypatch):
-    monkeypatch.setattr(fqi.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(fqi.BadInput, match="pip install minari"):
-        fqi.train(args(dataset="minari:D4RL/pen/human-v2"))
+    monkeypatch.setattr(fqi, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install minari"):
+        args(dataset="minari:D4RL/pen/human-v2")
+
+
+def test_scikit_learn_is_named_where_it_is_missing(tmp_path):
+    """One line with the extra and exit code 2."""
+    (tmp_path / "sklearn.py").write_text("raise ModuleNotFoundError(\"No module named 'sklearn'\")")
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", "import fqi"], cwd=ROOT, env=env, capture_output=True, text=True)
+    said = "error: No module named 'sklearn'; fqi.py needs scikit-learn: pip install -e \".[fqi]\"\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 @pytest.fixture
@@ -254,22 +264,35 @@ def minari(monkeypatch):
 
 def test_minari_episodes_become_transitions(args, minari):
     """Observations 0, 1, 2 and 3, 4 of the episodes make 0 to 1, 1 to 2 and 3 to 4, and none from 2 to 3."""
-    data = fqi.load_dataset("minari:two", args(), 4, 2)
+    data = fqi.load_dataset("minari:two", fqi.make_env(args()))
     assert (data.obs[:, 0] / 4).tolist() == [0, 1, 3] and (data.next_obs[:, 0] / 4).tolist() == [1, 2, 4]
     assert data.action.tolist() == [0, 1, 1] and data.reward.tolist() == [1, 2, 3]
     assert data.terminated.tolist() == [False, True, False] and data.obs.dtype == np.float32
 
 
 def test_minari_data_that_does_not_fit(args, minari):
-    with pytest.raises(fqi.BadInput, match="minari download other"):
-        fqi.load_dataset("minari:other", args(), 4, 2)
-    with pytest.raises(fqi.BadInput, match=r"shape \(3, 4\), not \(3, 6\)"):
-        fqi.load_dataset("minari:two", args(env_id="Acrobot-v1"), 6, 3)
-    with pytest.raises(fqi.BadInput, match="cannot read two for FrozenLake-v1"):
-        fqi.load_dataset("minari:two", args(env_id="FrozenLake-v1"), 16, 4)
+    with pytest.raises(fqi.Stop, match="minari download other"):
+        fqi.load_dataset("minari:other", fqi.make_env(args()))
+    with pytest.raises(fqi.Stop, match=r"shape \(3, 4\), not \(3, 6\)"):
+        fqi.load_dataset("minari:two", fqi.make_env(args(env_id="Acrobot-v1")))
+    with pytest.raises(fqi.Stop, match="cannot read two for FrozenLake-v1"):
+        fqi.load_dataset("minari:two", fqi.make_env(args(env_id="FrozenLake-v1")))
     minari[0].actions = np.array([0.5, 1.0])
-    with pytest.raises(fqi.BadInput, match="whole numbers from 0 to 1"):
-        fqi.load_dataset("minari:two", args(), 4, 2)
+    with pytest.raises(fqi.Stop, match="whole numbers from 0 to 1"):
+        fqi.load_dataset("minari:two", fqi.make_env(args()))
+
+
+def test_minari_pixels_are_scaled_as_by_make_env(args, minari, register):
+    """uint8 frames of 0, 51 and 255 are 0, 0.2 and 1, for the network as for the regressor."""
+    frames = np.array([0, 51, 255], np.uint8)
+    env = fqi.make_env(args(env_id=register(Box(0, 255, (2, 2), np.uint8), Discrete(2), obs=np.full((2, 2), 51))))
+    minari[0].observations = np.tile(frames[:, None, None], (1, 2, 2))
+    del minari[1]
+    data = fqi.load_dataset("minari:two", env)
+    assert data.obs.shape == (2, 4) and data.obs[:, 0].tolist() == [0.0, np.float32(0.2)]
+    assert data.next_obs[:, 3].tolist() == [np.float32(0.2), 1.0]
+    obs, _ = env.reset(seed=0)
+    assert obs.tolist() == data.next_obs[0].tolist()
 
 
 # Whole runs
@@ -293,9 +316,9 @@ def test_later_collections_follow_what_was_learned(args, monkeypatch):
     """Three parts of 100: the first at random, the others by the best Q so far with ε = 0.1."""
     calls, collect = [], fqi.collect
 
-    def record(args, size, epsilon, q_values, rng):
+    def record(env, size, epsilon, q_values, rng):
         calls.append((size, epsilon, q_values is None))
-        return collect(args, size, epsilon, q_values, rng)
+        return collect(env, size, epsilon, q_values, rng)
 
     monkeypatch.setattr(fqi, "collect", record)
     run_dir = train(args(collections=3, iterations=6, epsilon=0.1))
@@ -308,18 +331,19 @@ def test_later_collections_follow_what_was_learned(args, monkeypatch):
 @pytest.mark.parametrize(("epsilon", "best", "within"), [(0.0, 400, 0), (0.5, 300, 4 * 8.7), (1.0, 200, 4 * 10)])
 def test_a_collection_is_greedy_but_for_epsilon(args, epsilon, best, within):
     """Action 1 of two looks best: of 400 steps it is taken in 1 - ε and in half of ε, give or take four σ."""
-    data = fqi.collect(args(), 400, epsilon, lambda obs: np.array([[0.0, 1.0]]), np.random.default_rng(1))
+    env = fqi.make_env(args())
+    data = fqi.collect(env, 400, epsilon, lambda obs: np.array([[0.0, 1.0]]), np.random.default_rng(1))
     assert data.action.sum() == pytest.approx(best, abs=within)
-    assert len(fqi.collect(args(), 400, epsilon, None, np.random.default_rng(1)).action) == 400
+    assert len(fqi.collect(env, 400, epsilon, None, np.random.default_rng(1)).action) == 400
 
 
 def test_best_is_chosen_on_other_episodes_than_it_is_reported_on(args, monkeypatch):
     seeds, evaluate = [], fqi.evaluate
 
-    def fake(args, q_values, seed, video=None):
+    def fake(envs, q_values, args, episodes, seed):
         seeds.append(seed)
-        returns, metrics = evaluate(args, q_values, seed, video)
-        return returns, metrics | {"eval/episodic_return": [1.0, 9.0, 3.0, 4.0, 5.0][len(seeds) - 1]}
+        metrics, returns = evaluate(envs, q_values, args, episodes, seed)
+        return metrics | {"eval/episodic_return": [1.0, 9.0, 3.0, 4.0, 5.0][len(seeds) - 1]}, returns
 
     monkeypatch.setattr(fqi, "evaluate", fake)
     final = result(train(args(iterations=6)))
@@ -332,9 +356,9 @@ def test_episodes_of_evaluations_are_those_of_the_runs_seed(args, monkeypatch):
     """A thousand numbers for each --seed, counted up for choosing the best iteration and down for reporting it."""
     seeds = []
 
-    def fake(args, q_values, seed, video=None):
+    def fake(envs, q_values, args, episodes, seed):
         seeds.append(seed)
-        return [0.0], played(0.0)
+        return played(0.0), [0.0]
 
     monkeypatch.setattr(fqi, "evaluate", fake)
     train(args(seed=7, regressor="decision_tree"))
@@ -342,7 +366,7 @@ def test_episodes_of_evaluations_are_those_of_the_runs_seed(args, monkeypatch):
 
 
 def test_a_stored_data_set_is_there_from_the_start(args, tmp_path):
-    """--collections divides what is yet to be collected."""
+    """--collections divides only transitions that are still to be collected."""
     path = tmp_path / "data.npz"
     flags = {"dataset": path, "regressor": "decision_tree"}
     train(args(**flags))
@@ -372,9 +396,9 @@ def test_the_best_is_kept_as_it_was(args, monkeypatch):
     """Iterations 2, 4 and 6 return 1, 9 and 3: at the end the last Q plays, and then the Q of iteration 4."""
     probe, seen = np.eye(4, dtype=np.float32), []
 
-    def fake(args, q_values, seed, video=None):
+    def fake(envs, q_values, args, episodes, seed):
         seen.append(q_values(probe).tolist())
-        return [0.0], played([1.0, 9.0, 3.0, 4.0, 5.0][len(seen) - 1])
+        return played([1.0, 9.0, 3.0, 4.0, 5.0][len(seen) - 1]), [0.0]
 
     monkeypatch.setattr(fqi, "evaluate", fake)
     train(args(iterations=6))
@@ -383,7 +407,7 @@ def test_the_best_is_kept_as_it_was(args, monkeypatch):
 
 def test_of_iterations_that_are_equally_good_the_first_is_the_best(args, monkeypatch):
     returns = iter([1.0, 9.0, 9.0, 4.0, 5.0])
-    monkeypatch.setattr(fqi, "evaluate", lambda *_, **__: ([0.0], played(next(returns))))
+    monkeypatch.setattr(fqi, "evaluate", lambda *_: (played(next(returns)), [0.0]))
     assert result(train(args(iterations=6, regressor="decision_tree")))["best_iteration"] == 4
 
 
@@ -392,12 +416,12 @@ def test_parts_differ_in_size_by_one_at_most(args, spy):
     collected, fitted = spy("collect", fqi), spy("td_target", fqi)
     run_dir = train(args(dataset_size=8, collections=3, iterations=7, eval_frequency=1, regressor="decision_tree"))
     assert [size for (_, size, *_), _ in collected] == [3, 3, 2]
-    sizes = [len(reward) for (_, reward, *_), _ in fitted[::2]]  # every other call is that of the Bellman residual
+    sizes = [len(reward) for (_, reward, *_), _ in fitted[::2]]  # the other calls are for the Bellman residual
     assert sizes == [3] * 2 + [6] * 2 + [8] * 3 and result(run_dir)["updates"] == 7
 
 
 def test_text_for_paths_and_floats_for_whole_numbers_are_taken(args, tmp_path):
-    """As they come from a notebook."""
+    """As a notebook gives them."""
     path = tmp_path / "data.npz"
     flags = {"runs_dir": str(tmp_path / "other"), "dataset_size": 3e2, "iterations": 4.0, "max_episode_steps": 1e2}
     runs = train(args(**flags, dataset=path, seed=2.0)), train(args(seed=2, max_episode_steps=100))
@@ -410,8 +434,9 @@ def test_predicted_and_realised_value(args):
 
     All environments begin with their first episode here, which terminates.
     """
-    flags = args(env_id="Counter-v0", gamma=0.5, eval_episodes=2)
-    returns, metrics = fqi.evaluate(flags, lambda obs: np.stack([np.zeros(len(obs)), obs[:, 0]], axis=1), seed=0)
+    flags = args(env_id="Counter-v0", gamma=0.5)
+    envs = [fqi.make_env(flags) for _ in range(2)]
+    metrics, returns = fqi.evaluate(envs, lambda obs: np.stack([np.zeros(len(obs)), obs[:, 0]], axis=1), flags, 2, 0)
     assert returns == [15.0, 15.0]
     assert metrics["eval/q_predicted"] == pytest.approx((0 + 1 + 2 + 3 + 4) / 5)
     assert metrics["eval/q_realised"] == pytest.approx((5 + 6.5 + 6.25 + 5.125 + 3.5625) / 5)
@@ -421,18 +446,19 @@ def test_a_truncated_episode_would_have_gone_on(args):
     """In one environment Counter's second episode is truncated. With max Q = 8 at its end it realises 5 + 8/2 = 9,
     8.5, 7.25, 5.625 and 3.8125 from there, of which the last three count: the first half of its five states, rounded
     up. Of four states, with max Q = 4 at the end, it is two: rewards 4 to 1 realise 6, 6, 5 and 3.5."""
-    flags = {"env_id": "Counter-v0", "gamma": 0.5, "num_eval_envs": 1}
+    flags = {"env_id": "Counter-v0", "gamma": 0.5}
 
     def q_values(obs):
         best = np.where(obs[:, 0] % 1000 == 5, 8.0, obs[:, 0])
         return np.stack([best - 1, best], axis=1)
 
-    returns, metrics = fqi.evaluate(args(**flags, eval_episodes=2), q_values, seed=0)
+    metrics, returns = fqi.evaluate([fqi.make_env(args(**flags))], q_values, args(**flags), 2, 0)
     assert returns == [15.0, 15.0]
     assert metrics["eval/q_predicted"] == pytest.approx((0 + 1 + 2 + 3 + 4 + 1000 + 1001 + 1002) / 8)
     realised = [5, 6.5, 6.25, 5.125, 3.5625, 7.25, 5.625, 3.8125]
     assert metrics["eval/q_realised"] == pytest.approx(sum(realised) / 8)
-    _, metrics = fqi.evaluate(args(**flags, eval_episodes=1, max_episode_steps=4), q_values, seed=0)
+    short = args(**flags, max_episode_steps=4)
+    metrics, _ = fqi.evaluate([fqi.make_env(short)], q_values, short, 1, 0)
     assert metrics["eval/q_predicted"] == (0 + 1) / 2 and metrics["eval/q_realised"] == (3.5 + 5) / 2
 
 
@@ -444,19 +470,56 @@ def test_other_spaces(args, register):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"iterations": 0}, "--iterations must be between 1"),
-        ({"dataset_size": 0}, "--dataset-size"),
-        ({"collections": 301}, "--collections must be between 1 and 300"),
-        ({"gamma": 1.5}, "--gamma"),
-        ({"epsilon": -0.1}, "--epsilon"),
-        ({"seed": 900_001}, "--seed must be between 0 and 900000"),
-        ({"env_id": "CartPol-v1"}, "Did you mean: `CartPole`?"),
+        ({"iterations": 0}, "--iterations: Input should be greater than 0"),
+        ({"dataset_size": 0}, "--dataset-size: "),
+        ({"collections": 0}, "--collections: "),
+        ({"collections": 301}, "--collections is larger than --dataset-size"),
+        ({"gamma": 1.5}, "--gamma: "),
+        ({"epsilon": -0.1}, "--epsilon: "),
+        ({"seed": 900_001}, "--seed: Input should be less than or equal to 900000"),
     ],
 )
-def test_bad_input(args, tmp_path, flags, said):
-    with pytest.raises(fqi.BadInput) as error:
-        fqi.train(args(**flags))
-    assert said in str(error.value) and not (tmp_path / "runs").exists()
+def test_flags_out_of_their_ranges(args, flags, said):
+    with pytest.raises(ValueError, match=said):
+        args(**flags)
+
+
+def test_an_unknown_environment(args, tmp_path):
+    with pytest.raises(fqi.Stop, match="Did you mean: `CartPole`") as error:
+        fqi.train(args(env_id="CartPol-v1"))
+    assert error.value.args[1] == 2 and not (tmp_path / "runs").exists()
+
+
+def test_what_a_finished_run_leaves(args, capsys):
+    """`sps` means environment steps a second in result.json, and this script has none."""
+    run_dir = fqi.train(args())
+    found = result(run_dir)
+    assert "sps" not in found and found["seconds"] > 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"CartPole-v1: greedy return {found['eval/episodic_return']:.1f} ± ")
+    best = f"best iteration {found['best_iteration']}: return {found['best_return']:.1f}"
+    assert f"; {best}; 4 iterations over 300 transitions in " in last and last.endswith(f"see {run_dir}")
+
+
+@pytest.mark.parametrize("sent", ["obs", "reward"])
+def test_a_number_that_is_not_finite_ends_the_run(args, monkeypatch, tmp_path, sent):
+    """Nothing is learned from it, and no data set is written."""
+
+    class Broken(gym.Wrapper):
+        steps = 0
+
+        def step(self, action):
+            obs, reward, *rest = self.env.step(action)
+            self.steps += 1
+            if self.steps == 50:
+                obs, reward = (obs * np.nan, reward) if sent == "obs" else (obs, np.inf)
+            return obs, reward, *rest
+
+    make_env = fqi.make_env
+    monkeypatch.setattr(fqi, "make_env", lambda *a: Broken(make_env(*a)))
+    with pytest.raises(fqi.Stop, match="CartPole-v1 sent a number that is not finite"):
+        train(args(dataset=tmp_path / "data.npz"))
+    assert not (tmp_path / "data.npz").exists()
 
 
 def test_cartpole_is_learned_from_random_steps(args):

@@ -342,7 +342,7 @@ def test_numbers_declared_as_pixels(choices, monkeypatch, brightest, warned):
         for step in range(2, 2_501):
             picture[1, 1] = brightest if step == 500 else 10
             env.step(0)
-            said = [warning for warning in caught if "Choices-v0 declares pixels" in str(warning.message)]
+            said = [warning for warning in caught if "Choices-v0 sends numbers below 26 as pixels" in str(warning.message)]
             assert len(said) == (warned if step >= 1_000 else 0)
 
 
@@ -385,7 +385,7 @@ def test_a_space_that_cannot_be_flattened_is_named(tmp_path, choices, script):
             return "Mission()"
 
     space = gym.spaces.Dict(image=gym.spaces.Box(0, 255, (3, 3), np.uint8), mission=Mission())
-    with pytest.raises(script.Stop, match=r"hold a Mission\(\), no vector of fixed length: wrap it"):
+    with pytest.raises(script.Stop, match=r"hold a Mission\(\), no vector of fixed length: remove it"):
         train(small(script, tmp_path, env_id=choices(gym.spaces.Discrete(2), space)))
 
 

@@ -33,7 +33,7 @@ class Args(base.Args):
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     found = base.Findings("fqi", args, __doc__)
-    common = {"env_id": "CartPole-v1", "iterations": args.iterations}
+    common = {"env_id": "CartPole-v1", "iterations": args.iterations, "eval_frequency": 5}
     quick = {LINEAR_ONE_HOT: ("fqi.py", {"regressor": "linear", "action_coding": "one_hot"} | common)}
     quick |= {name: ("fqi.py", {"regressor": name} | common) for name in args.quick}
     slow = {name: ("fqi.py", {"regressor": name} | common) for name in args.slow}
