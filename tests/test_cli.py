@@ -182,7 +182,7 @@ def test_weights_that_do_not_fit(main, small, tmp_path):
     torch.save({1: 2}, tmp_path / "numbers")
     for arguments, reason in {
         f"{model} --hidden-sizes 64 64": "size mismatch",  # hidden sizes 64 64 against 16
-        f"{model} --env-id Acrobot-v1": "they were trained on CartPole-v1",
+        f"{model} --env-id Acrobot-v1": "the weights were trained on CartPole-v1",
         **{f"{tmp_path / name}": "" for name in ("junk", "empty", "text", "csv", "list", "numbers", "")},
     }.items():
         code, out, err = main(f"--evaluate {arguments}")
