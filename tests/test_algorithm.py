@@ -185,6 +185,7 @@ def test_epsilon_schedule():
     assert epsilons[100] == pytest.approx(0.1)
     assert epsilons[100:] == [epsilons[100]] * 100
     assert epsilons == sorted(epsilons, reverse=True)
+    assert dqn.linear_schedule(1.0, 0.1, duration=0, t=0) == 0.1, "--exploration-fraction 0"
 
 
 @pytest.mark.parametrize("train_frequency", [1, 50])
