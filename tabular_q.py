@@ -100,7 +100,7 @@ class QTable:
     def __init__(self, num_states: int, num_actions: int, args: Args):
         self.q = [[0.0] * num_actions for _ in range(num_states)]
         self.visits = [[0] * num_actions for _ in range(num_states)]
-        self.args = args
+        self.learning_rate, self.decay, self.gamma = args.learning_rate, args.learning_rate_decay, args.gamma
 
     def q_values(self, s: int) -> list[float]:
         """Q(s, ·)."""
@@ -108,14 +108,15 @@ class QTable:
 
     def update(self, s: int, a: int, r: float, next_s: int, terminated: bool) -> float:
         """Learns from one step. Returns the TD error y - Q(s, a)."""
-        return self.move(s, a, td_target(self.q[next_s], r, terminated, self.args.gamma))
+        return self.move(s, a, td_target(self.q[next_s], r, terminated, self.gamma))
 
     def move(self, s: int, a: int, y: float) -> float:
         """Q(s, a) ← Q(s, a) + α (y - Q(s, a)). Returns y - Q(s, a)."""
-        self.visits[s][a] += 1
-        alpha = step_size(self.args.learning_rate, self.args.learning_rate_decay, self.visits[s][a])
-        td_error = y - self.q[s][a]
-        self.q[s][a] += alpha * td_error
+        q, visits = self.q[s], self.visits[s]
+        visits[a] += 1
+        alpha = step_size(self.learning_rate, self.decay, visits[a])
+        td_error = y - q[a]
+        q[a] += alpha * td_error
         return td_error
 
     def array(self) -> np.ndarray:
@@ -335,7 +336,7 @@ class Stop(Exception):
 
 
 def check(args: Args) -> None:
-    """Raises ValueError, one sentence, for a flag out of its range or a package that is missing."""
+    """Raises ValueError, which tyro prints (exit code 2), for a flag out of its range or a missing package."""
     flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
         vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks, and turns lists to tuples
@@ -519,7 +520,7 @@ class Run:
         print(f"{self.args.env_id}: {summary(result, result['returns'])}, {trained}, see {self.run_dir}")
 
     def __exit__(self, *_) -> None:
-        self.save()
+        self.save()  # also if the run was interrupted
         self.writer.close()
         if self.wandb:
             for path in sorted(self.run_dir.glob("videos/*.mp4")):
@@ -533,7 +534,7 @@ def summary(metrics: dict, returns: list[float]) -> str:
 
 
 def play(args: Args) -> None:
-    """Plays with a stored table. Flags from env_id on come from args.json, unless given. Raises Stop."""
+    """Plays with a stored table. args.json gives env_id and the fields below it, the command line wins. Raises Stop."""
     path = args.evaluate / "q.npy" if args.evaluate.is_dir() else args.evaluate
     stored, names = path.with_name("args.json"), [field.name for field in fields(Args)]
     try:

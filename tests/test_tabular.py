@@ -128,6 +128,29 @@ def test_the_table_is_on_disk_before_it_is_evaluated(args, monkeypatch):
     assert found == [True, True]
 
 
+def test_the_table_of_an_interrupted_run_is_kept(args, monkeypatch, tmp_path):
+    """Ctrl-C in step 350, before the first evaluation: the table is that of a run of 349 steps."""
+
+    class Interrupted(gym.Wrapper):
+        steps = 0
+
+        def step(self, action):
+            self.steps += 1
+            if self.steps == 350:
+                raise KeyboardInterrupt
+            return self.env.step(action)
+
+    flags = {"env_id": "CliffWalking-v1", "end_e": 1.0, "eval_frequency": 10_000}
+    whole = train(args(total_timesteps=349, **flags, runs_dir=tmp_path / "whole"))
+    make_env = tabular_q.make_env
+    monkeypatch.setattr(tabular_q, "make_env", lambda *a: Interrupted(make_env(*a)))
+    with pytest.raises(KeyboardInterrupt):
+        train(args(**flags))
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert np.load(run_dir / "q.npy").tolist() == np.load(whole / "q.npy").tolist()
+    assert np.load(run_dir / "q.npy").any() and not (run_dir / "result.json").exists()
+
+
 def test_exploration_begins_with_the_first_step_and_is_logged(args):
     """From 1 to 0.2 in 1,600 steps: before step 1,000 999 of them are over; at step 2,000 all."""
     run_dir = train(args(end_e=0.2, exploration_fraction=0.8))
