@@ -95,13 +95,13 @@ class Args:
     action_coding: Literal["per_action", "one_hot"] = "per_action"  # a model per action, or one of s and one-hot a
     iterations: PositiveInt = 100  # regressions
     gamma: Fraction = 0.99  # discount factor γ
-    eval_frequency: PositiveInt = 10  # iterations between greedy evaluations
+    eval_frequency: PositiveInt = 20  # iterations between greedy evaluations
     eval_episodes: PositiveInt = 20  # episodes of an evaluation during the iterations; they select the best iteration
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluations at the end
     num_eval_envs: PositiveInt = 20  # environments that play them at the same time (1 if there can be only one)
 
     def __post_init__(self):
-        check(self)  # by the types above
+        check(self)  # the types above, and flags that contradict each other
 
 
 class Dataset(NamedTuple):
@@ -269,7 +269,7 @@ def evaluate(envs: list[gym.Env], q_values: Callable, args: Args, episodes: int,
     Returns metrics, and the undiscounted return of each episode. eval/q_predicted is the mean of max_a Q(s, a) over the
     visited states, eval/q_realised the mean of the discounted return that followed them: predicted above realised is
     overestimation. If a time limit ended the episode, the later rewards are unknown, and max_a Q of the last state
-    replaces them. Then only the first half of the states is counted, where γ makes this estimate small.
+    replaces them. Then only the first half of the states is counted, where γ gives this estimate little weight.
     """
     max_q, rewards, predicted, realised = [[] for _ in range(episodes)], [[] for _ in range(episodes)], [], []
     for first in range(0, episodes, len(envs)):
@@ -309,10 +309,10 @@ class Stop(Exception):
 
 
 def check(args: Args) -> None:
-    """Raises ValueError, one sentence, for a flag out of its range or flags that contradict each other."""
+    """Raises ValueError, which tyro prints (exit code 2), for a flag out of its range or a contradiction."""
     flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks and converts them
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks, and turns lists to tuples
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
@@ -501,7 +501,7 @@ class Run:
     def finish(self, result: dict, transitions: int, seconds: float) -> None:
         """Writes result.json last: its presence marks a finished run. Prints a summary."""
         part, iterations = self.run_dir / "result.part", result["updates"]
-        self.writer.flush()
+        self.writer.flush()  # raises here if the disk is full
         result |= {"global_step": transitions, "seconds": seconds}
         part.write_text(json.dumps(result, indent=2))
         part.replace(self.run_dir / "result.json")
@@ -525,15 +525,15 @@ def summary(metrics: dict, returns: list[float]) -> str:
 def main() -> None:
     """The command line. Exit code 2: bad input; 1: the run failed; 130: Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    # No traceback of an OSError in TensorBoard's thread: its next add_scalar raises it here.
-    threading.excepthook = lambda hook: issubclass(hook.exc_type, OSError) or threading.__excepthook__(hook)
+    # Hides an OSError of TensorBoard's thread: the next add_scalar raises the same error in this thread.
+    threading.excepthook = lambda error: issubclass(error.exc_type, OSError) or threading.__excepthook__(error)
     args = tyro.cli(Args, description=__doc__)
     try:
         train(args)
     except (Stop, OSError, MemoryError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
-            raise  # all calls of an environment go through gymnasium: its faults keep their traceback
+            raise  # a frame of gymnasium means that the environment failed: it shows its traceback
         sentence, code = error.args if isinstance(error, Stop) else (error, 1)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(code)
