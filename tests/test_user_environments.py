@@ -342,7 +342,7 @@ def test_numbers_declared_as_pixels(choices, monkeypatch, brightest, warned):
         for step in range(2, 2_501):
             picture[1, 1] = brightest if step == 500 else 10
             env.step(0)
-            said = [warning for warning in caught if "Choices-v0 sends numbers below 26 as pixels" in str(warning.message)]
+            said = [warning for warning in caught if "sends numbers below 26 as pixels" in str(warning.message)]
             assert len(said) == (warned if step >= 1_000 else 0)
 
 
