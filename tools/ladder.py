@@ -57,7 +57,7 @@ LADDER = (
     Rung(
         "dqn.py",
         "a network for Q, a replay buffer, a target network",
-        reaches="CartPole 475 or more, 17 of 20 seeds",
+        reaches="CartPole: predicted against realised values",
     ),
     Rung(
         "double_dqn.py",
@@ -87,7 +87,7 @@ LADDER = (
         "n_step_dqn.py",
         "n rewards in a target before Q takes over",
         parent="dqn.py",
-        reaches="CartPole: 472.6 on the way, 119.7 more than with n = 1",
+        reaches="CartPole: 119.7 more on the way than with n = 1",
         differs=("Args", "Batch", "look_ahead", "ReplayBuffer", "td_target", "compute_loss", "train"),
         most_lines=45,
     ),
@@ -142,13 +142,13 @@ LADDER = (
         ),
         drops=("action_bins", "numbered_actions"),
         most_lines=170,
-        reaches="two joints, a sparse reward: reaches 0.845 of its goals, DQN on a grid of 5 x 5 turns 0.712",
+        reaches="two joints: reaches 0.845 of its goals, DQN on a grid of turns 0.712",
     ),
     Rung(
         "pqn.py",
         "many environments in place of a replay buffer, layer normalisation in place of a target network",
         parent="dqn.py",
-        reaches="CartPole 475 or more, 9 of 10 seeds, in 11 s",
+        reaches="CartPole in 11 s, without replay buffer and target network",
         differs=("imports", "Args", "QNetwork", "Batch", "lambda_returns", "compute_loss", "train", "check"),
         drops=(
             *("ReplayBuffer", "td_target", "update_target", "buffer_size", "tau", "loss"),
