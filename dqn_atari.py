@@ -285,7 +285,7 @@ def train(args: Args) -> Path:
         target_network = QNetwork(num_frames, num_actions, args).to(device)
         target_network.load_state_dict(q_network.state_dict())
         optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)  # fused: faster
-        loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # both: call, then backward()
+        loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # both: backward() fills .grad
         buffer = ReplayBuffer(args.buffer_size, args.num_envs, place)
         size = buffer.frames.nbytes / 2**30
         print(f"replay buffer: {args.buffer_size:,} steps, {size:.2f} GiB of frames on the {place.type}")
@@ -430,7 +430,7 @@ def check(args: Args) -> None:
     """Raises ValueError, which tyro prints (exit code 2), for a flag out of its range or a contradiction."""
     flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks, and turns lists to tuples
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks; lists of JSON become tuples
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None

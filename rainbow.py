@@ -402,7 +402,7 @@ def train(args: Args) -> Path:
     target_network = QNetwork(obs_dim, num_actions, args).to(device)
     target_network.load_state_dict(q_network.state_dict())
     optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)  # fused: faster
-    loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # both: call, then backward()
+    loss_function = compiled(compute_loss, args) if args.compile else compute_loss  # both: backward() fills .grad
     buffer = ReplayBuffer(args.buffer_size, obs_dim, args)
     exploration_steps = args.exploration_fraction * args.total_timesteps
 
@@ -525,7 +525,7 @@ def check(args: Args) -> None:
     """Raises ValueError, which tyro prints (exit code 2), for a flag out of its range or a contradiction."""
     flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks, and turns lists to tuples
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks; lists of JSON become tuples
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
@@ -596,7 +596,7 @@ def vector_observations(env: gym.Env) -> gym.Env:
         vector = np.divide(gym.spaces.flatten(env.observation_space, obs), scale, dtype=np.float32)
         if scale.max() > 1 and len(brightest) < 1_000:
             brightest.append(vector[scale > 1].max())
-            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably the numbers of objects, as in MiniGrid
+            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably codes of objects, as in MiniGrid
                 gym.logger.warn(f"{env.spec.id} sends numbers below 26 as pixels: they are divided by 255")
         return vector
 

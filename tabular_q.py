@@ -339,7 +339,7 @@ def check(args: Args) -> None:
     """Raises ValueError, which tyro prints (exit code 2), for a flag out of its range or a missing package."""
     flags = {name: (hint, ...) for name, hint in get_type_hints(Args, include_extras=True).items()}  # ...: no default
     try:
-        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks, and turns lists to tuples
+        vars(args).update(create_model("Flags", **flags)(**vars(args)))  # pydantic checks; lists of JSON become tuples
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
