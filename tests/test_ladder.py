@@ -214,7 +214,7 @@ def test_the_command_says_what_it_changed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ladder, "ROOT", tmp_path)
     ladder.main()
     assert capsys.readouterr().out == "nothing to change\n"
-    old = "return start + (end - start) * min(t / duration, 1.0) if duration > 0 else end"
+    old = "return end if t >= duration else start + (end - start) * (t / duration)"
     changed = read("dqn.py").replace(old, f"{old}  # a line")
     (tmp_path / "dqn.py").write_text(changed)
     with pytest.raises(SystemExit):
