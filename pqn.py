@@ -529,7 +529,8 @@ def main() -> None:
         play(args) if args.evaluate else train(args)
     except (Stop, OSError, MemoryError) as error:
         frames = traceback.extract_tb(error.__traceback__)
-        if not isinstance(error, Stop) and any("gymnasium" in frame.filename for frame in frames):
+        library = str(Path(gym.__file__).parent)
+        if not isinstance(error, Stop) and any(frame.filename.startswith(library) for frame in frames):
             raise  # a frame of gymnasium means that the environment failed: it shows its traceback
         sentence, code = error.args if isinstance(error, Stop) else (error, 1)
         print(f"error: {sentence}", file=sys.stderr)
