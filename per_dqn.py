@@ -51,6 +51,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Width = Annotated[int, Field(gt=0, le=10_000)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -75,8 +76,8 @@ class Args:
     total_timesteps: PositiveInt = 100_000  # environment steps to train for
     learning_rate: PositiveFloat = 1e-2  # step size of Adam
     anneal_lr: bool = True  # decrease the learning rate linearly to 0 over the run
-    hidden_sizes: tuple[PositiveInt, ...] = (64, 64)  # units of each hidden layer
-    buffer_size: PositiveInt = 100_000  # transitions that the replay buffer keeps
+    hidden_sizes: tuple[Width, ...] = (64, 64)  # units of each hidden layer
+    buffer_size: Annotated[int, Field(gt=0, le=10**12)] = 100_000  # transitions that the replay buffer keeps
     prioritized_replay_alpha: Annotated[float, Field(ge=0)] = 0.6  # α, the effect of priorities (0: uniform replay)
     prioritized_replay_beta: Fraction = 0.4  # β at the start, the share of the bias that weights correct; 1 at the end
     prioritized_replay_eps: PositiveFloat = 1e-6  # ε, so that a transition without error is still drawn
@@ -399,8 +400,6 @@ def check(args: Args) -> None:
         (args.learning_starts >= last_update, "--learning-starts and --train-frequency leave no step for an update"),
         (args.cuda and not torch.cuda.is_available(), "--cuda needs a GPU and a PyTorch built for it"),
         (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
-        (max(args.hidden_sizes, default=1) > 10_000, "--hidden-sizes are 10,000 at most"),
-        (args.buffer_size > 10**12, "--buffer-size is 1,000,000,000,000 at most"),
         (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
         (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
     ):

@@ -54,6 +54,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Width = Annotated[int, Field(gt=0, le=10_000)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -78,7 +79,7 @@ class Args:
     total_timesteps: PositiveInt = 300_000  # steps to train for, of all environments together
     learning_rate: PositiveFloat = 3e-3  # step size of RAdam
     anneal_lr: bool = True  # decrease the learning rate linearly to 0 over the run
-    hidden_sizes: tuple[PositiveInt, ...] = (64, 64)  # units of each hidden layer
+    hidden_sizes: tuple[Width, ...] = (64, 64)  # units of each hidden layer
     layer_norm: bool = True  # normalise the outputs of each hidden layer
     gamma: Fraction = 0.99  # discount factor γ
     num_envs: PositiveInt = 32  # environments that are played at the same time
@@ -311,7 +312,6 @@ def check(args: Args) -> None:
         (phase % args.num_minibatches > 0, "--num-envs times --num-steps must be a multiple of --num-minibatches"),
         (args.cuda and not torch.cuda.is_available(), "--cuda needs a GPU and a PyTorch built for it"),
         (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
-        (max(args.hidden_sizes, default=1) > 10_000, "--hidden-sizes are 10,000 at most"),
         (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
         (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
     ):
