@@ -477,6 +477,42 @@ def test_folders_with_different_arguments_are_different_contenders(tmp_path):
     ]
 
 
+def write_by_hand(folder: Path, text: str, seeds: range, final: float, at: int, name: str = "mine") -> None:
+    """Runs of a script with this text (its first letter fills the hash) that were started by hand `at` this second."""
+    for seed in seeds:
+        args = {"env_id": "CartPole-v1", "seed": seed, "exp_name": name, "gamma": 0.9, "sha256": text[0] * 64}
+        run_dir = write_run(folder / f"{text} {at} {seed}", args, np.array([0.0, final]), np.array([10, 20]))
+        os.utime(run_dir / "args.json", (at, at))
+        result = json.loads((run_dir / "result.json").read_text())
+        (run_dir / "result.json").write_text(json.dumps(result | {"seconds": at}))
+
+
+def test_another_text_of_a_script_is_another_contender_and_repeated_seeds_are_said(bench, tmp_path):
+    """Five seeds return 3; a line is changed, and five more return 9; two of these return 11 when they run again.
+
+    The two means are 3 and (11 + 11 + 9 + 9 + 9) / 5 = 9.8. A copy of a run is no other run.
+    """
+    write_by_hand(tmp_path / "runs", "a", range(1, 6), 3.0, at=1)
+    write_by_hand(tmp_path / "runs", "b", range(6, 11), 9.0, at=2)
+    shutil.copytree(tmp_path / "runs", tmp_path / "runs" / "copy")
+    write_by_hand(tmp_path / "runs", "b", range(6, 8), 11.0, at=3)
+    assert bench("report", "runs")[0] == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| CartPole-v1 | mine (text aaaaaaa) | 5 | 3.00 | 0.000 |" in text
+    assert "| CartPole-v1 | mine (text bbbbbbb) | 5 | 9.80 |" in text
+    assert "same text and arguments (mine (text bbbbbbb) on CartPole-v1: 6, 7); one complete run of each" in text
+    shutil.rmtree(tmp_path / "runs")
+    write_by_hand(tmp_path / "runs" / "old", "a", range(1, 6), 3.0, at=1)
+    write_by_hand(tmp_path / "runs" / "new", "b", range(1, 6), 9.0, at=2)
+    bench("report", "runs/old", "runs/new")
+    assert {row["script"] for row in rows(tmp_path / "report" / "finals.csv")} == {"old: mine", "new: mine"}
+    (old_text,) = set((tmp_path / "runs" / "old" / "a 1 1").glob("*/args.json"))
+    args = json.loads(old_text.read_text())
+    del args["sha256"]  # as older scripts left it
+    old_text.write_text(json.dumps(args))
+    assert read(tmp_path / "runs" / "old").labels == ["mine (text unknown)", "mine (text aaaaaaa)"]
+
+
 def test_a_run_that_is_in_two_sources_counts_once(bench, tmp_path):
     write_suite(tmp_path, {"a.py": 0.5, "b.py": 0.6}, {"CartPole-v1": (20.0, 500.0)}, 5)
     code, out, _ = bench("report", "suite", "runs/suite")

@@ -3,7 +3,7 @@
 import csv
 import json
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,7 @@ class Record:
     problem: str = ""  # the reason of a failure, or a fault of a complete run
     log: str = ""  # the end of a failed run's log
     code: str = ""  # the version of the script
+    repeated: bool = False  # another run has the same contender, environment and seed
 
     @property
     def final(self) -> float:
@@ -128,8 +129,8 @@ def read_suite_dir(suite_dir: Path) -> Results:
 def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
     """All run folders below a folder, without those of suites.
 
-    Runs of one script with different arguments are different contenders; the name of a contender has the arguments that
-    differ. If two runs have the same script, arguments and seed, the later run counts.
+    Runs of one script with different texts or arguments are different contenders; the name of a contender has the text
+    and the arguments that differ. If two runs have the same text, arguments and seed, the later run counts.
     """
     found, within = [], set(suite_dirs)
     paths = [path for path in folder.rglob("args.json") if within.isdisjoint(path.parents)]
@@ -140,27 +141,43 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
         command = args.get("command")
         script = Path(str(command[0])).stem if isinstance(command, list) and command else path.parent.name
         label = str(args.get("exp_name") or script)
-        record = Record(label, str(args["env_id"]), args["seed"], "done", path.parent, args=args)
+        code = f"SHA-256 {args['sha256'][:12]}" if isinstance(args.get("sha256"), str) else ""
+        record = Record(label, str(args["env_id"]), args["seed"], "done", path.parent, args=args, code=code)
         if problem := why_incomplete(path.parent):
             record.state, record.problem = "unfinished", problem
         else:
             fill(record, path.parent)
         found.append(record)
-    alike = {}
+    alike, codes = {}, {}
     for record in found:
+        codes.setdefault(record.label, set()).add(record.code)
         alike.setdefault((record.label, record.env_id), []).append(record)
     for records in alike.values():
         names = dict.fromkeys(name for record in records for name in record.args if name not in NOT_COMPARED)
         values = {name: {json.dumps(record.args.get(name)) for record in records} for name in names}
         for record in records:
             differing = (f"{name}={record.args.get(name)}" for name in names if len(values[name]) > 1)
-            record.label = " ".join([record.label, *differing])
-    records = {}
-    for record in found:
+            text = record.code.removeprefix("SHA-256 ")[:7] or "unknown"
+            texts = [f"(text {text})"] if len(codes[record.label]) > 1 else []
+            record.label = " ".join([record.label, *texts, *differing])
+    return Results(folder.resolve().name, sorted(each_once(found[::-1])[::-1], key=lambda record: record.seed))
+
+
+def each_once(records: Iterable[Record]) -> list[Record]:
+    """One run of each contender, environment and seed: the first complete one, or else the first.
+
+    Marks it as repeated if another run ended otherwise or took other seconds, and so is no copy.
+    """
+    once = {}
+    for record in records:
         key = record.label, record.env_id, record.seed
-        if key not in records or record.state == "done":
-            records[key] = record
-    return Results(folder.resolve().name, sorted(records.values(), key=lambda record: record.seed))
+        chosen = once.setdefault(key, record)
+        first, other = ((one.state, one.result.get(RETURN), one.result.get("seconds")) for one in (chosen, record))
+        repeated = first != other and {chosen.state, record.state}.isdisjoint(("missing", "running"))
+        if record.state == "done" != chosen.state:
+            once[key] = record
+        once[key].repeated |= chosen.repeated or repeated
+    return list(once.values())
 
 
 def read(source: Path) -> Results:
@@ -267,16 +284,13 @@ def together(parts: dict[Path, Results]) -> Results:
             found.setdefault((record.label, record.env_id), {}).setdefault(part, set()).add(version(record))
     differing = {base_of(label) for (label, _), own in found.items() if len(set(map(frozenset, own.values()))) > 1}
     names = distinct_names(list(parts))
-    once = {}
     for part, record in by_folder.values():
         if base_of(record.label) in differing:
             record.label = f"{names[part]}: {record.label}"
-        key = record.label, record.env_id, record.seed
-        if key not in once or (record.state == "done" and once[key].state != "done"):
-            once[key] = record
+    once = each_once(record for _, record in by_folder.values())
     sweeps = {name: values for results in parts.values() for name, values in results.sweeps.items()}
     same = {} if differing else dict.fromkeys(part.resolve().name for part in parts)  # one study in several places
-    return Results(" and ".join(same or names.values()), list(once.values()), sweeps)
+    return Results(" and ".join(same or names.values()), once, sweeps)
 
 
 def distinct_names(folders: list[Path]) -> dict[Path, str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.report import figures
 from benchmark.report.analysis import Q_PREDICTED, Q_REALISED, Analysis
-from benchmark.report.parts import Picture, Section, Table, number, pivot, span, with_interval
+from benchmark.report.parts import Picture, Section, Table, number, pivot, seeds_text, span, with_interval
 from benchmark.report.records import Record, arguments_that_differ, base_of
 from benchmark.report.statistics import FEWEST, area, at_least, interval, pooled_iqm, steps_to, stratified_mean
 from benchmark.suite import underscored
@@ -31,6 +31,15 @@ def summary(analysis: Analysis) -> Section:
         )
     if left_out := sum(states[state] for state in ("running", "missing", "unfinished")):
         warnings.append(f"{left_out} runs are not complete, and left out.")
+    if repeated := [record for record in analysis.results.records if record.repeated]:
+        named = {}
+        for record in repeated:
+            named.setdefault(f"{record.label} on {record.env_id}", set()).add(record.seed)
+        which = "; ".join(f"{name}: {seeds_text(seeds)}" for name, seeds in named.items())
+        warnings.append(
+            f"some seeds ran more than once with the same text and arguments ({which}); one complete run of each "
+            "counts, in a folder the latest."
+        )
     differing = {name for group in analysis.groups.values() for name in differing_in(group)}
     sentences, others = verdicts(analysis)
     if analysis.told:
