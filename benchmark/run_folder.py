@@ -7,7 +7,8 @@ The harness gives every run a folder:
     log.txt        output of all attempts
     origin.json    commit, versions and machine of the last attempt
     attempts.json  the end of each attempt, if the last one failed
-    */             the script's own run folder: args.json, events, result.json; a run with result.json is complete
+    */             the script's own run folder: args.json, events, error.txt if it ended with an error, and result.json;
+                   a run with result.json is complete
 """
 
 import hashlib
@@ -15,12 +16,14 @@ import json
 import math
 import os
 import struct
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "results" / "data"  # one folder for each script, beside its page
+ABANDONED = 600  # seconds
 RETURN = "eval/episodic_return"  # of the final weights; every result must have it
 # The last bytes of the event "a session has started". It makes void all that was logged from its step on.
 SESSION_START = b"\x3a\x02\x08\x01"
@@ -72,6 +75,21 @@ def why_incomplete(run_dir: Path) -> str:
     if finite(result.get(RETURN)) is None:
         return f"its result.json has no {RETURN}"
     return "" if read_object(run_dir / "args.json") is not None else "has no whole args.json"
+
+
+def why_failed(run_dir: Path) -> tuple[str, str]:
+    """Why a run without a complete result failed, and the traceback if the script left one; ("", "") if it may go on.
+
+    A script that ends with an error leaves a sentence in error.txt. If nobody wrote to the folder for ABANDONED
+    seconds, the run was killed.
+    """
+    try:
+        sentence, _, more = (run_dir / "error.txt").read_text(errors="replace").strip().partition("\n")
+        return sentence or "its error.txt is empty", more.strip()
+    except OSError:
+        written = max((path.stat().st_mtime for path in run_dir.rglob("*") if path.exists()), default=0.0)
+        killed = f"{why_incomplete(run_dir)}, and nobody wrote to it for {ABANDONED // 60} minutes"
+        return (killed if time.time() - written > ABANDONED else ""), ""
 
 
 def read_args(run_dir: Path) -> dict | None:

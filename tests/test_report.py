@@ -513,6 +513,40 @@ def test_another_text_of_a_script_is_another_contender_and_repeated_seeds_are_sa
     assert read(tmp_path / "runs" / "old").labels == ["mine (text unknown)", "mine (text aaaaaaa)"]
 
 
+def test_a_run_that_crashed_outside_a_suite_is_a_failure(bench, tmp_path):
+    """Of a's eleven runs five return 100 and six leave error.txt; b's eleven return 50: a is above in 5 of 11."""
+    for name, final in (("a", 100.0), ("b", 50.0)):
+        write_by_hand(tmp_path / "runs" / name, name, range(1, 12), final, at=1, name=name)
+    for seed in range(6, 12):
+        run_dir = next((tmp_path / "runs" / "a" / f"a 1 {seed}").iterdir())
+        (run_dir / "result.json").unlink()
+        (run_dir / "error.txt").write_text("the environment failed\nTraceback:\n  in its step\n")
+    code, out, _ = bench("report", "runs")
+    assert code == 1 and "No evidence of a difference between b and a at 11 seeds" in out and "probability 0.55" in out
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Warning: 6 runs failed." in text and "| a | CartPole-v1 | 6 | failed | the environment failed |" in text
+    assert "    Traceback:\n      in its step\n" in text
+
+
+@pytest.mark.parametrize("result", [None, "{}"])
+def test_a_run_to_which_nobody_wrote_for_ten_minutes_was_killed(tmp_path, result):
+    """Nine minutes ago it may be in an evaluation. A new file in a folder below counts as well."""
+    run_dir = tmp_path / "run"
+    (run_dir / "videos").mkdir(parents=True)
+    (run_dir / "args.json").write_text(json.dumps({"env_id": "A", "seed": 1, "exp_name": "mine"}))
+    if result:
+        (run_dir / "result.json").write_text(result)
+    for minutes, state in ((9, "unfinished"), (11, "failed")):
+        for path in run_dir.rglob("*"):
+            os.utime(path, (then := time.time() - 60 * minutes, then))
+        (record,) = read(tmp_path).records
+        assert record.state == state and ("for 10 minutes" in record.problem) == (state == "failed")
+    (run_dir / "videos" / "one.mp4").touch()
+    assert read(tmp_path).records[0].state == "unfinished"
+    (run_dir / "error.txt").write_text("")
+    assert read(tmp_path).records[0].problem == "its error.txt is empty"
+
+
 def test_a_run_that_is_in_two_sources_counts_once(bench, tmp_path):
     write_suite(tmp_path, {"a.py": 0.5, "b.py": 0.6}, {"CartPole-v1": (20.0, 500.0)}, 5)
     code, out, _ = bench("report", "suite", "runs/suite")

@@ -19,6 +19,7 @@ from benchmark.run_folder import (
     read_attempts,
     read_object,
     read_scalars,
+    why_failed,
     why_incomplete,
     wrong_results,
 )
@@ -144,7 +145,8 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
         code = f"SHA-256 {args['sha256'][:12]}" if isinstance(args.get("sha256"), str) else ""
         record = Record(label, str(args["env_id"]), args["seed"], "done", path.parent, args=args, code=code)
         if problem := why_incomplete(path.parent):
-            record.state, record.problem = "unfinished", problem
+            failed, record.log = why_failed(path.parent)
+            record.state, record.problem = ("failed", failed) if failed else ("unfinished", problem)
         else:
             fill(record, path.parent)
         found.append(record)
