@@ -12,6 +12,8 @@
     env_kwargs = {enable_wind = true}
     "c51.py rainbow.py" = {v_min = -300}        # flags of these two scripts on this environment
 
+    [environments."LunarLander-v3 --env-kwargs gravity=-5"]     # another task, with flags of its own
+
     [script_arguments."per_dqn.py"]             # flags of one script on all environments
     prioritized_replay_alpha = 0.5
 
@@ -22,6 +24,7 @@ A run is identified by the text of its script, its arguments and its seed; if on
 The modules that a script imports do not count (benchmark/peers/sb3_dqn.py imports dqn.py).
 """
 
+import ast
 import difflib
 import hashlib
 import json
@@ -36,6 +39,7 @@ from benchmark.run_folder import ROOT, text_hash, write_json
 
 SUITES = ROOT / "benchmark" / "suites"
 OURS = {"env_id", "seed", "runs_dir", "track"}  # the harness sets these flags
+OF_A_TASK = {"env_kwargs", "max_episode_steps"}  # flags that make another task of an environment
 KEYS = {"scripts": list, "peers": list, "num_seeds": int, "first_seed": int, "time_limit": (int, float)}
 KEYS |= dict.fromkeys("arguments environments script_arguments sweeps".split(), dict)
 
@@ -81,6 +85,27 @@ def underscored(flags: dict) -> dict:
         name.replace("-", "_"): [f"{key}={one!r}" for key, one in value.items()] if isinstance(value, dict) else value
         for name, value in flags.items()
     }
+
+
+def task(env_id: str, args: dict) -> str:
+    """The name of an environment with its arguments and limit: FrozenLake-v1 (is_slippery=False, 50 steps).
+
+    A game of Atari has one name. A name that has its arguments already stays as it is.
+    """
+    given, parts = args.get("env_kwargs") or [], []
+    for name, _, text in (str(pair).partition("=") for pair in ([given] if isinstance(given, str) else given)):
+        try:
+            parts.append(f"{name}={ast.literal_eval(text)!r}")
+        except (ValueError, SyntaxError):  # text, as for the scripts
+            parts.append(f"{name}={text!r}")
+    parts.sort()
+    if args.get("max_episode_steps"):
+        parts.append(f"{args['max_episode_steps']} steps")
+    shown = f" ({', '.join(parts)})" if parts else ""
+    env_id = env_id.removeprefix("ale_py:").removesuffix(shown)
+    if "protocol" in args:  # of dqn_atari.py, for which both are the game
+        env_id = re.sub(r"^(\w+)NoFrameskip-v4$", r"ALE/\1-v5", env_id)
+    return env_id + shown
 
 
 def as_arguments(name: str, value) -> list[str]:
@@ -130,7 +155,7 @@ def parse_argument(text: str) -> tuple[str, object]:
 
 
 def with_flags(contender: str) -> tuple[str, dict]:
-    """The script and the flags of a contender, written as on a command line: "dqn.py --loss huber --no-anneal-lr".
+    """The name and the flags of a contender or environment, as on a command line: "dqn.py --loss huber --no-anneal-lr".
 
     A flag without a value is true, or false with --no-; a flag with several values is a list. Raises BadInput.
     """
@@ -146,7 +171,7 @@ def with_flags(contender: str) -> tuple[str, dict]:
             else:
                 flags[name.removeprefix("no-")] = not name.startswith("no-")
     except ValueError as error:
-        raise BadInput(f"{contender!r} is not a script with flags: {error}") from error
+        raise BadInput(f"{contender!r} is not a name with flags: {error}") from error
     check_flags(flags, contender)
     return script.strip(), underscored(flags)
 
@@ -239,6 +264,9 @@ def expand(
         raise BadInput("--num-seeds must be at least 1 and --first-seed at least 0")
     if unusable := [env_id for env_id in env_ids if not is_text(env_id) or not env_id]:
         raise BadInput(f"{unusable[0]!r} is not the name of an environment")
+    tasks = {name: with_flags(name) for name in env_ids}
+    if unusable := [name for name, (_, own) in tasks.items() if own.keys() - OF_A_TASK]:
+        raise BadInput(f"{unusable[0]!r}: behind an environment stand only --env-kwargs and --max-episode-steps")
     check_flags(arguments or {}, "--arguments")
 
     where = Path.cwd() if scripts else folder
@@ -265,14 +293,14 @@ def expand(
     variants = [{}] + [underscored({name: value}) for name, values in sweeps.items() for value in values]
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
-        for env_id in dict.fromkeys(env_ids):
+        for name, (env_id, of_task) in tasks.items():
             for path, own in contenders:
-                common, of_scripts = by_script(suite.get("environments", {}).get(env_id, {}))
+                common, of_scripts = by_script(suite.get("environments", {}).get(name, {}))
                 flags = everywhere | underscored(common) | special.get(path, {})
                 for scripts_named, theirs in of_scripts.items():
                     if path.name in scripts_named.split():
                         flags |= underscored(theirs)
-                flags |= given | own
+                flags |= given | of_task | own
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
                     shown = (own | changed).items()

@@ -132,7 +132,7 @@ def write_suite(
     steps = np.linspace(100_000 / evaluations, 100_000, evaluations).astype(int)
     rng = np.random.default_rng(0)
     for run in runs:
-        worst, best = env_ids[run.env_id]
+        worst, best = next(scale for name, scale in env_ids.items() if name.startswith(run.env_id))
         good = scripts[Path(run.script).name]
         skill = np.clip((good(run.flags) if callable(good) else good) + rng.normal(0, 0.12), 0, 1.05)
         share = skill * (1 - np.exp(-np.linspace(0, 4, evaluations))) + rng.normal(0, 0.03, evaluations)

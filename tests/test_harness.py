@@ -271,7 +271,7 @@ def test_a_script_with_flags_of_its_own_is_a_contender(tmp_path):
         _, own = expand(suite, tmp_path, env_ids=["A"], num_seeds=1, **given)
         assert own.flags["loss"] == "huber"
     for wrong in ("fake.py --note='a", "fake.py -- ", "fake.py --seed 3"):
-        with pytest.raises(BadInput, match=r"is not a script with flags|set by the harness"):
+        with pytest.raises(BadInput, match=r"is not a name with flags|set by the harness"):
             expand({"scripts": [wrong]}, tmp_path, env_ids=["A"])
 
 
@@ -326,6 +326,22 @@ def test_arguments_of_an_environment_as_a_table(tmp_path, monkeypatch):
     (tmp_path / "suite.toml").write_text("[arguments]\ngamma = {a = 1}\n")
     with pytest.raises(BadInput, match=r"gamma in .* must be a number"):
         read_suite(tmp_path / "suite.toml")
+
+
+def test_a_suite_holds_an_environment_with_and_without_arguments(tmp_path):
+    """Arguments behind the name win over those of all runs; only what makes another task may stand there."""
+    write_script(tmp_path)
+    slippery, walled = "FrozenLake-v1", "FrozenLake-v1 --env-kwargs is_slippery=False --max-episode-steps 50"
+    suite = {"scripts": ["fake.py"], "environments": {slippery: {"gamma": 0.9}, walled: {"gamma": 0.8}}, "num_seeds": 1}
+    one, two = expand(suite, tmp_path, arguments={"max_episode_steps": 7})
+    assert (one.env_id, one.flags) == (slippery, {"gamma": 0.9, "max_episode_steps": 7})
+    assert (two.env_id, two.flags) == (
+        slippery, {"gamma": 0.8, "env_kwargs": "is_slippery=False", "max_episode_steps": 50},
+    )  # fmt: skip
+    (alone,) = expand(suite, tmp_path, env_ids=[walled])
+    assert alone == two and one.folder != two.folder
+    with pytest.raises(BadInput, match="behind an environment stand only --env-kwargs and --max-episode-steps"):
+        expand(suite, tmp_path, env_ids=["A --gamma 0.9"])
 
 
 def test_commit_and_machine_are_noted_beside_each_run(bench, tmp_path):

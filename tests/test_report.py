@@ -37,6 +37,7 @@ from benchmark.report.records import (
 )
 from benchmark.report.write import markdown, write_report
 from benchmark.run_folder import read_events, read_scalars
+from benchmark.suite import task
 
 ENV_IDS = {"CartPole-v1": (20.0, 500.0), "Acrobot-v1": (-500.0, -80.0)}
 FIGURES = ("curves", "curves_across", "finals", "profiles", "improvement", "q_values", "cost")
@@ -294,16 +295,60 @@ def test_the_csv_holds_every_seed(bench, tmp_path):
 
 
 def test_a_limit_of_episodes_that_is_not_the_environments_own_is_named_beside_published_scores(bench, tmp_path):
-    for suite, limit, script in (
-        ({"arguments": {"max_episode_steps": 5000}}, "5,000", r"good.py, episodes of at most 5,000 steps"),
-        ({}, "its own", "good.py"),
+    for suite, limit, env_id in (
+        ({"arguments": {"max_episode_steps": 5000}}, "5,000", r"CartPole-v1 (5000 steps)"),
+        ({}, "its own", "CartPole-v1"),
     ):
         shutil.rmtree(tmp_path / "runs", ignore_errors=True)
         write_suite(tmp_path, {"good.py": 0.9}, ENV_IDS, 1, suite=suite)
         bench("report", "suite")
         text = (tmp_path / "report" / "report.md").read_text()
-        assert f"| CartPole-v1 | 100,000 | 20 | 5,000 | {limit} | 1 |" in text
-        assert re.search(rf"\| CartPole-v1 \| {script} \| [\d.]+ \| 100,000 \| 1 \|", text)
+        assert f"| {env_id} | 100,000 | 20 | 5,000 | {limit} | 1 |" in text
+        assert re.search(rf"\| {re.escape(env_id)} \| good.py \| [\d.]+ \| 100,000 \| 1 \|", text)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "args", "name"),
+    [
+        ("FrozenLake-v1", {"env_kwargs": [], "max_episode_steps": None}, "FrozenLake-v1"),
+        ("A-v0", {"env_kwargs": ["b=8x8", "a='8'"], "max_episode_steps": 50}, "A-v0 (a='8', b='8x8', 50 steps)"),
+        ("A-v0", {"env_kwargs": ["a='8'", "b='8x8'"], "max_episode_steps": 50}, "A-v0 (a='8', b='8x8', 50 steps)"),
+        ("A-v0", {"env_kwargs": "a=8"}, "A-v0 (a=8)"),
+        ("A-v0 (a=8)", {"env_kwargs": ["a=8"]}, "A-v0 (a=8)"),  # from the tables of a report
+        ("ale_py:ALE/Pong-v5", {}, "ALE/Pong-v5"),
+        ("PongNoFrameskip-v4", {"protocol": "mnih"}, "ALE/Pong-v5"),  # of dqn_atari.py
+        ("PongNoFrameskip-v4", {}, "PongNoFrameskip-v4"),  # of Gymnasium: without sticky actions
+    ],
+)
+def test_a_task_is_an_environment_with_its_arguments(env_id, args, name):
+    assert task(env_id, args) == name
+
+
+def test_an_environment_with_other_arguments_is_another_task(bench, tmp_path):
+    """By itself FrozenLake's scale is 0.014 to 0.7402: a return of 0.3771 is in its middle. The other has no scale."""
+    for i, (kwargs, final) in enumerate((([], 0.3771), (["is_slippery=False"], 1.0))):
+        for seed in range(1, 6):
+            args = {"env_id": "FrozenLake-v1", "seed": seed, "exp_name": "mine", "env_kwargs": kwargs}
+            write_run(tmp_path / "runs" / f"{i} {seed}", args, np.array([0.0, final]), np.array([10, 20]))
+    assert bench("report", "runs")[0] == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| FrozenLake-v1 | mine | 5 | 0.377 |" in text
+    assert "| FrozenLake-v1 (is_slippery=False) | mine | 5 | 1.00 |" in text
+    found = {(row["env_id"], row["normalised"][:3]) for row in rows(tmp_path / "report" / "finals.csv")}
+    assert found == {("FrozenLake-v1", "0.5"), ("FrozenLake-v1 (is_slippery=False)", "")}
+    assert read(tmp_path / "report").env_ids == ["FrozenLake-v1", "FrozenLake-v1 (is_slippery=False)"]
+
+
+def test_a_suite_holds_two_tasks_of_one_environment(bench, tmp_path):
+    """A run that failed before it wrote anything belongs to its task too."""
+    names = {"FrozenLake-v1": (0.0, 0.7), "FrozenLake-v1 --env-kwargs is_slippery=False": (0.0, 1.0)}
+    suite_dir = write_suite(tmp_path, {"a.py": 0.5}, dict.fromkeys(names, (0.0, 1.0)), 5)
+    failed = next(suite_dir.glob("a__FrozenLake-v1__3__*"))
+    shutil.rmtree(next(failed.glob("run__*")))
+    (failed / "attempts.json").write_text(json.dumps({"attempts": [{"reason": "exit code 1"}]}))
+    found = {(record.env_id, record.seed): record.state for record in read(suite_dir).records}
+    assert {env_id for env_id, _ in found} == {"FrozenLake-v1", "FrozenLake-v1 (is_slippery=False)"}
+    assert len(found) == 10 and list(found.values()).count("failed") == 1
 
 
 def test_normalisation_does_not_depend_on_the_runs(bench, tmp_path):
@@ -912,6 +957,7 @@ def test_pairs_that_have_too_few_seeds_are_counted_where_they_stand(bench, tmp_p
         ("CartPole-v1", "CartPole-v1"),
         ("benchmark.envs:MinAtar/SpaceInvaders-v1", "MinAtar/SpaceInvaders-v1"),
         ("my_envs:A-v0, B-v1, other.envs:C-v0", "A-v0, B-v1, C-v0"),
+        ("my.envs:A-v0 (start='a:b')", "A-v0 (start='a:b')"),
         ("x:" + 30 * "a" + 30 * "b", 17 * "a" + "…" + 16 * "b"),
     ],
 )

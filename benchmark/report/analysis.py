@@ -1,6 +1,7 @@
 """Groups the complete runs of a report, and computes their curves and comparisons."""
 
 import itertools
+import re
 from collections import Counter
 from functools import cached_property
 
@@ -20,7 +21,9 @@ class Analysis:
     """The complete runs of a report by environment and contender, with their curves and comparisons."""
 
     def __init__(self, results: Results, pairs: list[tuple[str, str]] | None = None):
-        self.results, self.references = results, read_references()
+        self.results, known = results, read_references()
+        without_limit = {env_id: re.sub(r" \(\d+ steps\)$", "", env_id) for env_id in results.env_ids}
+        self.references = {env_id: known[name] for env_id, name in without_limit.items() if name in known}
         self.groups: dict[str, dict[str, list[Record]]] = {}  # {environment: {label: [record of each seed, ...]}}
         for env_id in results.env_ids:
             for label in results.labels:

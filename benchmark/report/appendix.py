@@ -68,9 +68,7 @@ def references(analysis: Analysis) -> Section | None:
             values, steps = analysis.finals(env_id, label), records[0].result.get("global_step")
             spread = f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
             steps = f"{steps:,}" if isinstance(steps, int) else "–"
-            limit = values_of(records, "max_episode_steps")
-            script = f"{label}, episodes of at most {limit} steps" if limit else label
-            published.append([env_id, script, number(values.mean()) + spread, steps, str(len(values))])
+            published.append([env_id, label, number(values.mean()) + spread, steps, str(len(values))])
         own_limit = not values_of([r for records in group.values() for r in records], "max_episode_steps")
         for row in known.get("published", []):
             if row["protocol"] == "greedy" and own_limit:

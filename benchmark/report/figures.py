@@ -51,7 +51,7 @@ def short(name: str, most: int = 60) -> str:
 
 def without_modules(env_ids: str) -> str:
     """Ids without modules: MinAtar/Breakout-v1 for benchmark.envs:MinAtar/Breakout-v1."""
-    return re.sub(r"[\w.]+:", "", env_ids)
+    return re.sub(r"(^|, )[\w.]+:", r"\1", env_ids)
 
 
 def title(env_ids: str) -> str:

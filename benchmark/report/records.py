@@ -23,7 +23,7 @@ from benchmark.run_folder import (
     why_incomplete,
     wrong_results,
 )
-from benchmark.suite import BadInput, labels, read_plan
+from benchmark.suite import BadInput, labels, read_plan, task
 
 CURVES = (RETURN, "eval/q_predicted", "eval/q_realised")
 REFERENCES = Path(__file__).parent / "reference_scores.toml"
@@ -40,7 +40,7 @@ class Record:
     """One run of one contender, environment and seed."""
 
     label: str
-    env_id: str
+    env_id: str  # with its arguments, see suite.task
     seed: int
     state: str  # done, running, failed or missing; in a folder without a suite also unfinished
     folder: Path  # the script's own run folder if there is one
@@ -112,7 +112,9 @@ def read_suite_dir(suite_dir: Path) -> Results:
     for run in runs:
         folder = suite_dir / run.folder
         code = f"SHA-256 {run.sha256[:12]}"
-        record = Record(run.label, run.env_id, run.seed, "done", folder, run.varied, code=code)
+        begun = next((path for path in sorted(folder.glob("*/args.json"))), folder).parent
+        env_id = task(run.env_id, run.flags | (read_args(begun) or {}))
+        record = Record(run.label, env_id, run.seed, "done", folder, run.varied, code=code)
         if found := complete_folder(folder):
             fill(record, found)
         else:
@@ -143,7 +145,7 @@ def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
         script = Path(str(command[0])).stem if isinstance(command, list) and command else path.parent.name
         label = str(args.get("exp_name") or script)
         code = f"SHA-256 {args['sha256'][:12]}" if isinstance(args.get("sha256"), str) else ""
-        record = Record(label, str(args["env_id"]), args["seed"], "done", path.parent, args=args, code=code)
+        record = Record(label, task(str(args["env_id"]), args), args["seed"], "done", path.parent, args=args, code=code)
         if problem := why_incomplete(path.parent):
             failed, record.log = why_failed(path.parent)
             record.state, record.problem = ("failed", failed) if failed else ("unfinished", problem)
@@ -231,6 +233,7 @@ def read_report(folder: Path) -> Results:
             key = row["script"], row["env_id"], int(row["seed"])
             record = Record(*key, row["state"], folder / f"finals.csv:{i}", problem=row["problem"])
             record.code, record.varied, record.args = (contenders[key][name] for name in ("code", "varied", "args"))
+            record.env_id = task(record.env_id, record.args)
             if record.state == "done":
                 from_table(record, row, curves.get(key, []))
             records.append(record)
