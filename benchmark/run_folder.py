@@ -8,7 +8,7 @@ The harness gives every run a folder:
     origin.json    commit, versions and machine of the last attempt
     attempts.json  the end of each attempt, if the last one failed
     */             the script's own run folder: args.json, events, error.txt if it ended with an error, and result.json;
-                   a run with result.json is complete
+                   a run with result.json is complete, and one with checkpoint.pt continues there if its script can
 """
 
 import hashlib

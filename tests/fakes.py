@@ -28,7 +28,12 @@ parser.add_argument("--note", default="")
 parser.add_argument("--gamma", type=float, default=0.99)
 parser.add_argument("--hidden-sizes", type=int, nargs="*", default=[64])
 parser.add_argument("--track", action="store_true")
+parser.add_argument("--resume", type=Path)
 args = parser.parse_args()
+if args.resume:  # takes no other flag
+    result = {"eval/episodic_return": 0.0, "resumed_at": (args.resume / "checkpoint.pt").read_text()}
+    (args.resume / "result.json").write_text(json.dumps(result))
+    sys.exit()
 
 folder = args.runs_dir / f"run__{args.seed}__{time.time_ns()}"
 folder.mkdir(parents=True)
@@ -37,6 +42,11 @@ given |= {"exp_name": Path(__file__).stem, "command": sys.argv, "threads": os.en
 given["wandb"] = {key: value for key, value in os.environ.items() if key.startswith("WANDB_")}
 (folder / "args.json").write_text(json.dumps(given))
 print("started", flush=True)
+if "checkpoint" in args.does:
+    (folder / "checkpoint.pt").write_text(f"step {len(list(args.runs_dir.glob('run__*')))}")
+if "forget" in args.does:  # as a script without --resume
+    del given["resume"]
+    (folder / "args.json").write_text(json.dumps(given))
 if "child" in args.does:  # in a session of its own, as daemons do
     sleep = [sys.executable, "-c", "import time; time.sleep(60)", str(folder)]
     subprocess.Popen(sleep, start_new_session=True)

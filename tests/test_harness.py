@@ -250,6 +250,8 @@ def test_suites_that_are_shipped(suite, tmp_path):
         (tmp_path / script).touch()
     runs = expand(read, tmp_path, peers=True)
     assert len({run.folder for run in runs}) == len(runs) >= 8
+    for run in runs:  # a day's work is not lost with the run
+        assert "dqn_atari" not in run.script or 0 < run.flags["checkpoint_frequency"] < run.flags["total_timesteps"]
 
 
 def test_a_script_with_flags_of_its_own_is_a_contender(tmp_path):
@@ -600,6 +602,32 @@ def test_a_retry_that_succeeds(bench, tmp_path):
     assert (code, err) == (0, "") and out.startswith("2 done")
     assert set(results(tmp_path).values()) == {1} and logs(tmp_path).count("attempt 2 of 2") == 2
     assert not list(tmp_path.rglob("attempts.json")), "of what succeeded in the end nothing failed"
+
+
+@pytest.mark.parametrize("does", ["killed", "hang"])
+def test_an_attempt_continues_from_the_checkpoint_of_the_one_before(bench, tmp_path, does):
+    """It is killed, or stopped by its time limit of a second; the next attempt has one flag and the same folder."""
+    flags = ("--num-seeds", "1", "--time-limit", "0.02", "--arguments", f"does=checkpoint {does}")
+    assert bench("run", *FAKE, *flags, "--retries", "1")[0] == 0
+    ((result, run_dir),) = [(json.loads(path.read_text()), path.parent) for path in tmp_path.rglob("result.json")]
+    assert result["resumed_at"] == "step 1"
+    resumed = shlex.join([sys.executable, str(tmp_path / "fake.py"), f"--resume={run_dir}"])
+    assert f"attempt 2 of 2: {resumed}\n" in logs(tmp_path)
+
+
+def test_the_same_command_continues_from_the_newest_checkpoint(bench, tmp_path):
+    """The first run was begun twice. A script without --resume begins anew, whatever it leaves."""
+    flags = (*FAKE, "--num-seeds", "1", "--retries", "0", "--arguments")
+    assert bench("run", *flags, "does=checkpoint killed")[0] == 1
+    (first,) = tmp_path.rglob("checkpoint.pt")
+    shutil.copytree(first.parent, first.parent.with_name("run__later"))
+    (first.parent.with_name("run__later") / "checkpoint.pt").write_text("step 2")
+    os.utime(first, (0, 0))
+    assert bench("run", *flags, "does=checkpoint killed")[0] == 0
+    assert [json.loads(path.read_text())["resumed_at"] for path in tmp_path.rglob("result.json")] == ["step 2"]
+    for _ in range(2):
+        assert bench("run", *flags, "does=checkpoint forget killed")[0] == 1
+    assert len(list(tmp_path.rglob("result.json"))) == 1 and logs(tmp_path).count("--resume") == 1
 
 
 def test_a_script_that_does_not_hear_ctrl_c_is_asked_to_end_all_the_same(bench, tmp_path):

@@ -96,6 +96,15 @@ def how_it_ended(returncode: int) -> str:
     return f"killed by {signal.Signals(-returncode).name}{memory}"
 
 
+def command_of(job: dict, folder: Path) -> list[str]:
+    """The command of a run; if an earlier attempt left a checkpoint and its script has --resume, it continues there."""
+    newest = sorted(folder.glob("*/checkpoint.pt"), key=lambda path: path.stat().st_mtime)[-1:]
+    for path in newest:
+        if "resume" in (read_object(path.with_name("args.json")) or {}):
+            return [*job["command"][:2], f"--resume={path.parent}"]
+    return job["command"]
+
+
 def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
     """Runs the script once; returns the reason of a bad end, or ''. Raises OSError (disk full, ...)."""
     script = Path(job["script"])
@@ -103,7 +112,7 @@ def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
         return "the script was changed or removed after this suite was started"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "origin.json", own_origin(script.parent))
-    supervisor = os.getpid()
+    supervisor, command = os.getpid(), command_of(job, folder)
 
     def in_child() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -111,10 +120,10 @@ def attempt(job: dict, folder: Path, stop: Stop, title: str) -> str:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with open(folder / "log.txt", "ab", buffering=0) as log:
-        log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}, {title}: {shlex.join(job['command'])}\n".encode())
+        log.write(f"=== {time.strftime('%Y-%m-%d %H:%M:%S')}, {title}: {shlex.join(command)}\n".encode())
         started = time.monotonic()
         process = subprocess.Popen(
-            job["command"], cwd=job["cwd"], env=os.environ | job["environ"], start_new_session=True,
+            command, cwd=job["cwd"], env=os.environ | job["environ"], start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, preexec_fn=in_child,
         )  # fmt: skip
         reason = ""
