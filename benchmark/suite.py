@@ -87,6 +87,18 @@ def underscored(flags: dict) -> dict:
     }
 
 
+def merged(*tables: dict) -> dict:
+    """The flags of all tables; a later value counts, in env_kwargs for each name."""
+    flags = {}
+    for table in map(underscored, tables):
+        given = [flags.get("env_kwargs", []), table.get("env_kwargs", [])]
+        pairs = [str(pair) for pairs in given for pair in (pairs if isinstance(pairs, list) else [pairs])]
+        flags |= table
+        if pairs:
+            flags["env_kwargs"] = list({pair.partition("=")[0]: pair for pair in pairs}.values())
+    return flags
+
+
 def task(env_id: str, args: dict) -> str:
     """The name of an environment with its arguments and limit: FrozenLake-v1 (is_slippery=False, 50 steps).
 
@@ -284,28 +296,22 @@ def expand(
     same = {(path.name, text[path]): path for path in paths}
     if len(same) < len(paths):
         raise BadInput("two of the scripts have the same name and the same text: there is nothing to compare")
-    special = {
-        find_script(name, folder): underscored(flags) for name, flags in suite.get("script_arguments", {}).items()
-    }
+    special = {find_script(name, folder): flags for name, flags in suite.get("script_arguments", {}).items()}
     named = labels(paths)
-    everywhere, sweeps = underscored(suite.get("arguments", {})), underscored(suite.get("sweeps", {}))
-    given = underscored(arguments or {})
+    everywhere, sweeps = suite.get("arguments", {}), underscored(suite.get("sweeps", {}))
     variants = [{}] + [underscored({name: value}) for name, values in sweeps.items() for value in values]
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
         for name, (env_id, of_task) in tasks.items():
             for path, own in contenders:
                 common, of_scripts = by_script(suite.get("environments", {}).get(name, {}))
-                flags = everywhere | underscored(common) | special.get(path, {})
-                for scripts_named, theirs in of_scripts.items():
-                    if path.name in scripts_named.split():
-                        flags |= underscored(theirs)
-                flags |= given | of_task | own
+                theirs = [flags for scripts_named, flags in of_scripts.items() if path.name in scripts_named.split()]
+                flags = merged(everywhere, common, special.get(path, {}), *theirs, arguments or {}, of_task, own)
                 for varied in variants:
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
                     shown = (own | changed).items()
                     label = " ".join([named[path], *(part for f, v in shown for part in as_arguments(f, v))])
-                    run = Run(str(path), label, env_id, flags | changed, seed, text[path], changed)
+                    run = Run(str(path), label, env_id, merged(flags, changed), seed, text[path], changed)
                     runs.setdefault(run.folder, run)
     return list(runs.values())
 

@@ -261,7 +261,7 @@ def test_a_script_with_flags_of_its_own_is_a_contender(tmp_path):
     suite = {"scripts": [*names, names[1]], "arguments": {"loss": "mse", "gamma": 0.9}}
     plain, own = expand(suite, tmp_path, env_ids=["A"], num_seeds=1, arguments={"gamma": 0.8})
     assert plain.flags == {"loss": "mse", "gamma": 0.8} and plain.label == "fake.py"
-    flags = {"loss": "huber", "anneal_lr": False, "sizes": [8, 4], "note": "a b", "env_kwargs": "k=1"}
+    flags = {"loss": "huber", "anneal_lr": False, "sizes": [8, 4], "note": "a b", "env_kwargs": ["k=1"]}
     assert (
         own.flags == flags | {"gamma": 0.8, "published": True}
         and plain.script == own.script
@@ -320,7 +320,8 @@ def test_arguments_of_an_environment_as_a_table(tmp_path, monkeypatch):
     dqn.make_env(arguments).close()
     values = {name: made[name] for name in made.keys() - {"max_episode_steps"}}
     assert values == {"is_slippery": False, "map_name": "8x8", "version": "3", "rates": 0.5}
-    assert tyro.cli(dqn.Args, args=swept.command(tmp_path, False)[2:]).env_kwargs == ("is_slippery=True",)
+    changed = tuple(pair.replace("False", "True") for pair in arguments.env_kwargs)
+    assert tyro.cli(dqn.Args, args=swept.command(tmp_path, False)[2:]).env_kwargs == changed
     assert swept.label == "dqn.py --env-kwargs is_slippery=True"
     (tmp_path / "suite.toml").write_text("[arguments]\nenv_kwargs = {--seed = 3}\n")
     with pytest.raises(BadInput, match=r"'--seed' in env_kwargs in .* is not the name of an argument"):
@@ -338,7 +339,7 @@ def test_a_suite_holds_an_environment_with_and_without_arguments(tmp_path):
     one, two = expand(suite, tmp_path, arguments={"max_episode_steps": 7})
     assert (one.env_id, one.flags) == (slippery, {"gamma": 0.9, "max_episode_steps": 7})
     assert (two.env_id, two.flags) == (
-        slippery, {"gamma": 0.8, "env_kwargs": "is_slippery=False", "max_episode_steps": 50},
+        slippery, {"gamma": 0.8, "env_kwargs": ["is_slippery=False"], "max_episode_steps": 50},
     )  # fmt: skip
     (alone,) = expand(suite, tmp_path, env_ids=[walled])
     assert alone == two and one.folder != two.folder
@@ -477,6 +478,19 @@ def test_what_is_nearer_to_the_run_takes_precedence():
     base, swept = expand(suite, ROOT, arguments={"d": 3, "e": 3})  # e = 3 is the base itself
     assert base.flags == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 3} and base.varied == {}
     assert swept.flags == base.flags | {"e": 4} and swept.varied == {"e": 4} and swept.label == "dqn.py --e=4"
+
+
+@pytest.mark.parametrize("more", ["env_kwargs={b=3,c=4}", "env-kwargs=['b=3', 'c=4']"])
+def test_arguments_of_an_environment_are_merged_by_name(bench, tmp_path, more):
+    """From the suite, from the environment and from the command line; and a sweep varies one and leaves the others."""
+    text = 'scripts = ["fake.py"]\nnum_seeds = 1\n[arguments]\nenv_kwargs = {a = 1, b = 1}\n'
+    text += "[environments.A]\nenv_kwargs = {b = 2}\n[sweeps]\nenv_kwargs = [{a = 1}, {a = 5}]\n"
+    (tmp_path / "mine.toml").write_text(text)
+    out = bench("run", "--suite", "mine.toml", "--dry-run", "--arguments", more)[1]
+    given = [line.partition("--env-kwargs ")[2] for line in out.splitlines()]
+    assert given == ["a=1 b=3 c=4", "a=5 b=3 c=4"]
+    out = bench("run", "--suite", "mine.toml", "--dry-run", "--arguments", "env_kwargs=b=3")[1]
+    assert out.splitlines()[0].endswith("--env-kwargs a=1 b=3")
 
 
 def test_a_suite_that_is_none_is_told_which_there_are():
