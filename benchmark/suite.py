@@ -135,6 +135,14 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:60].rstrip(".-") or "unnamed"
 
 
+def is_literal(value) -> bool:
+    """Whether a script has this value again when it reads its repr with ast.literal_eval; not so for a date or inf."""
+    try:
+        return ast.literal_eval(repr(value)) == value
+    except (ValueError, SyntaxError):
+        return False
+
+
 def check_flags(flags: dict, where: str) -> None:
     """Raises BadInput for names that cannot be flags, flags that the harness sets, and values that are no arguments."""
     for name, value in flags.items():
@@ -143,9 +151,12 @@ def check_flags(flags: dict, where: str) -> None:
         if name.replace("-", "_") in OURS:
             raise BadInput(f"{name} in {where} is set by the harness itself")
         if isinstance(value, dict) and name.replace("-", "_") == "env_kwargs":
-            if unusable := [key for key in value if not key.isidentifier()]:
-                raise BadInput(f"{unusable[0]!r} in {name} in {where} is not the name of an argument")
-            value = list(value.values())
+            for key, own in value.items():
+                if not key.isidentifier():
+                    raise BadInput(f"{key!r} in {name} in {where} is not the name of an argument")
+                if not is_literal(own):
+                    raise BadInput(f"{key} in {name} in {where} cannot be {own!r}: a script reads Python's literals")
+            value = []
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(one, bool | int | float | str) and is_text(str(one)) for one in values):
             raise BadInput(f"{name} in {where} must be a number, a string, true, false or a list of these")

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import random
+import re
 import resource
 import shlex
 import shutil
@@ -310,7 +311,7 @@ def test_arguments_of_an_environment_as_a_table(tmp_path, monkeypatch):
     """As the script gets them: text that looks like a number stays text."""
     (tmp_path / "suite.toml").write_text(
         'scripts = ["dqn.py"]\nnum_seeds = 1\n[environments."FrozenLake-v1"]\n'
-        'env-kwargs = {is_slippery = false, map_name = "8x8", version = "3", rates = 0.5}\n'
+        'env-kwargs = {is_slippery = false, map_name = "8x8", version = "3", rates = 0.5, desc = ["SF", "FG"]}\n'
         "[sweeps]\nenv_kwargs = [{is_slippery = true}]\n"
     )
     plain, swept = expand(read_suite(tmp_path / "suite.toml"), tmp_path)
@@ -319,13 +320,18 @@ def test_arguments_of_an_environment_as_a_table(tmp_path, monkeypatch):
     monkeypatch.setattr(dqn.gym, "make", lambda env_id, **given: made.update(given) or make(env_id))
     dqn.make_env(arguments).close()
     values = {name: made[name] for name in made.keys() - {"max_episode_steps"}}
-    assert values == {"is_slippery": False, "map_name": "8x8", "version": "3", "rates": 0.5}
+    assert values == {"is_slippery": False, "map_name": "8x8", "version": "3", "rates": 0.5, "desc": ["SF", "FG"]}
     changed = tuple(pair.replace("False", "True") for pair in arguments.env_kwargs)
     assert tyro.cli(dqn.Args, args=swept.command(tmp_path, False)[2:]).env_kwargs == changed
     assert swept.label == "dqn.py --env-kwargs is_slippery=True"
     (tmp_path / "suite.toml").write_text("[arguments]\nenv_kwargs = {--seed = 3}\n")
     with pytest.raises(BadInput, match=r"'--seed' in env_kwargs in .* is not the name of an argument"):
         read_suite(tmp_path / "suite.toml")
+    for value, shown in (("2026-01-01", "datetime.date(2026, 1, 1)"), ("inf", "inf"), ("[nan]", "[nan]")):
+        text = f"[arguments]\nenv_kwargs = {{fine = [[1], {{a = true}}], start = {value}}}\n"
+        (tmp_path / "suite.toml").write_text(text)
+        with pytest.raises(BadInput, match=f"start in env_kwargs in .* cannot be {re.escape(shown)}: a script reads"):
+            read_suite(tmp_path / "suite.toml")
     (tmp_path / "suite.toml").write_text("[arguments]\ngamma = {a = 1}\n")
     with pytest.raises(BadInput, match=r"gamma in .* must be a number"):
         read_suite(tmp_path / "suite.toml")
