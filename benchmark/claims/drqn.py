@@ -23,7 +23,7 @@ Numbers are greedy returns of the final weights (cue: the share of right answers
 number of environment steps, with the defaults of their scripts and, on CartPole, --tau 0.05. Of 0.015, 0.05 and 0.1
 this was the best for the LSTM and for the stack on seeds 1001 and 1002 of positions (with 0.015 on seeds 1 and 2).
 There a learning rate of 3e-3, batches of 128 or an update at every step did not help the stack, and a learning rate of
-1e-3 made the LSTM worse. All intervals are 95 % bootstrap intervals over seeds, and differences are paired by seed.
+1e-3 made the LSTM worse. All intervals are 95 % intervals over seeds, and differences are paired by seed.
 
 Hausknecht and Stone (2015), "Deep recurrent Q-learning for partially observable MDPs", AAAI Fall Symposium.
 """

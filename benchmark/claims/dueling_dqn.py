@@ -46,7 +46,7 @@ import dqn
 import dueling_dqn
 from benchmark.claims import base
 from benchmark.envs import Corridor
-from benchmark.report.statistics import draw_mean, mean_and_interval, verdict
+from benchmark.report.statistics import draw_mean, mean_and_interval, verdict, with_span
 
 NETWORKS = {"single": dqn.QNetwork, "dueling": dueling_dqn.QNetwork}
 NUM_ACTIONS = (5, 10, 20)
@@ -178,7 +178,7 @@ def times(log_ratios: np.ndarray) -> tuple[str, str]:
     """The mean ratio of the errors with its interval, and on which side of 1 it is; from log10 ratios (seeds,)."""
     mean, low, high = 10 ** np.array(mean_and_interval(log_ratios))
     side = "below" if high < 1 else "above" if low > 1 else "neither"
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})", side
+    return with_span(mean, low, high), side
 
 
 def report(found: base.Findings, log_errors: dict[tuple[str, int], np.ndarray]) -> None:

@@ -22,7 +22,7 @@ same from one of its thousands of copies. So both kinds of prioritized replay dr
 they can prefer rare transitions, and need about one update for each transition in memory, or more.
 
 A seed has the same memory and the same initial Q for all methods. A seed that does not finish within --max-updates
-counts with --max-updates. All intervals are 95 % bootstrap intervals over seeds.
+counts with --max-updates. All intervals are 95 % intervals over seeds.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,6 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
-import scipy.stats
 import torch
 import tyro
 from matplotlib.ticker import NullLocator
@@ -39,7 +38,8 @@ from matplotlib.ticker import NullLocator
 import dqn
 import per_dqn
 from benchmark.claims import base
-from benchmark.report.statistics import verdict
+from benchmark.report import statistics
+from benchmark.report.statistics import verdict, with_span
 
 COLORS = {"uniform": "black", "rank": "C3", "proportional": "C0", "oracle": "C9"}  # the paper's
 METHODS = tuple(COLORS)
@@ -184,10 +184,13 @@ def updates_to_learn(method: str, n: int, seed: int, max_updates: int) -> int | 
 
 
 def interval(statistic: Callable[[np.ndarray], float], num_seeds: int) -> tuple[float, float]:
-    """95 % percentile-bootstrap interval of statistic(i); i (num_seeds,) are the seeds in the sample."""
-    options = {"vectorized": False, "n_resamples": 2000, "method": "percentile", "rng": np.random.default_rng(0)}
-    low, high = scipy.stats.bootstrap((np.arange(num_seeds),), statistic, **options).confidence_interval
+    """95 % interval of statistic(i); i (num_seeds,) are the seeds in the sample."""
+    low, high = statistics.interval([np.arange(num_seeds)], partial(over_samples, statistic))
     return float(low), float(high)
+
+
+def over_samples(statistic: Callable[[np.ndarray], float], i: np.ndarray, axis: int) -> np.ndarray:
+    return np.apply_along_axis(statistic, axis, i)
 
 
 def growth(updates: np.ndarray, states: np.ndarray) -> float:
@@ -223,11 +226,10 @@ def report(found: base.Findings, updates: dict[str, np.ndarray], states: np.ndar
         growths[method] = interval(lambda i, own=own: growth(own[i], states), num_seeds)
         pair = np.stack([updates["uniform"][:, -1], own[:, -1]])  # (2, seeds)
         ratios[method] = interval(lambda i, pair=pair: np.divide(*np.median(pair[:, i], axis=1)), num_seeds)
-        grows, saves = "{:.2f} to {:.2f}".format(*growths[method]), "{:.1f} to {:.1f}".format(*ratios[method])
         uniform, median = np.median(pair, axis=1)
         per_transition = f"{median / (2 ** (n + 1) - 2):.2f}"
-        line = [method, f"{growth(own, states):.2f} ({grows})", f"{median:,.0f}", per_transition]
-        lines.append([*line, f"{uniform / median:.1f} ({saves})"])
+        line = [method, with_span(growth(own, states), *growths[method]), f"{median:,.0f}", per_transition]
+        lines.append([*line, with_span(uniform / median, *ratios[method], 1)])
     growing = f"factor of updates for each state from {states[0]} to {n}"
     header = [
         growing,

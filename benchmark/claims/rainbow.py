@@ -6,7 +6,7 @@
 MinAtar's Space Invaders, 300,000 steps, one update every 4 steps, batches of 32, two hidden layers of 128: rainbow.py
 and dqn.py with the same flags. The learning rate of each was chosen from the same three, on one seed, 1001, because a
 run takes minutes. The support of Rainbow's distributions covers all returns of these runs. The result is the ratio of
-the scripts' means, with a bootstrap interval over the seeds of both; the mean is over a run's last three evaluations.
+the scripts' means, with an interval over the seeds of both; the mean is over a run's last three evaluations.
 
 Hessel et al. (2018), "Rainbow: Combining improvements in deep reinforcement learning", AAAI, figure 1.
 """
@@ -16,11 +16,10 @@ from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
-import scipy.stats
 import tyro
 
 from benchmark.claims import base
-from benchmark.report.statistics import draw_mean, said, verdict
+from benchmark.report.statistics import draw_mean, interval, said, verdict, with_span
 
 FLAGS = {
     "env_id": "benchmark.envs:MinAtar/SpaceInvaders-v1",
@@ -101,9 +100,9 @@ def main() -> None:
         lines.append([name, said(late[name], 1), f"{seconds:.0f}"])
     axes.set(title="MinAtar Space Invaders: greedy return", xlabel="environment steps")
     found.table(["script", "mean of the last three evaluations", "seconds a run"], lines)
-    samples, rng = (late["Rainbow"], late["DQN"]), np.random.default_rng(0)
-    low, high = scipy.stats.bootstrap(samples, ratio_of_means, method="percentile", rng=rng).confidence_interval
-    ratio = f"{ratio_of_means(*samples):.2f} ({low:.2f} to {high:.2f})"
+    samples = late["Rainbow"], late["DQN"]
+    low, high = interval(samples, ratio_of_means)
+    ratio = with_span(ratio_of_means(*samples), low, high)
     claim = f"Rainbow's mean over DQN's is above {LEAST_RATIO}: {ratio}"
     found.say(verdict(claim, low > LEAST_RATIO, args.num_seeds))
     found.csv(rows, "rainbow_minatar")
