@@ -51,6 +51,26 @@ def bias_from_noise(num_actions: int, seed: int, states: int = 1_000) -> tuple[f
     return plain.mean().item(), double.mean().item()
 
 
+def report(found: base.Findings, rows: list[dict]) -> None:
+    """All numbers of Pendulum, from the rows of double_pendulum.csv: a row for each script and seed, in equal order."""
+    over, lines, final = {}, [], {}
+    for name, script in (("DQN", "dqn.py"), ("Double DQN", "double_dqn.py")):
+        names = ("predicted", "realised", "above_0", "late_return", "final_return")
+        own = [[float(row[key]) for key in names] for row in rows if row["script"] == script]
+        predicted, realised, above_0, late_return, final[name] = np.array(own).T
+        over[name] = predicted - realised
+        returns = said(late_return), said(final[name])
+        lines.append([name, said(over[name]), said(abs(over[name])), f"{above_0.mean():.0%}", *returns])
+    header = ["Pendulum-v1, second half", "predicted minus realised", "distance of the two", "predicted above 0"]
+    header += ["greedy return", "greedy return in the end"]
+    found.table(header, lines)
+    difference = over["DQN"] - over["Double DQN"]  # paired: a seed has the same first weights
+    claim = f"DQN overestimates more than Double DQN; difference, paired by seed: {said(difference)}"
+    found.say(verdict(claim, mean_and_interval(difference)[1] > 0, len(difference)))
+    gain = said(final["Double DQN"] - final["DQN"], 1)
+    found.say(f"Final greedy return of Double DQN minus that of DQN, paired by seed: {gain}.")
+
+
 def main() -> None:
     args = tyro.cli(base.Args, description=__doc__)
     found = base.Findings("double_dqn", args, __doc__)
@@ -64,42 +84,40 @@ def main() -> None:
         draw_mean(left, counts, bias[:, :, k], label=name, marker="o")
     left.set(title="All actions worth 0, noise of deviation 1", xlabel="actions", ylabel="bias of the target")
     left.set_xscale("log", base=2)
+    noise = [
+        {"target": name, "actions": n, "seed": seed, "bias": round(bias[i, j, k], 4)}
+        for k, name in enumerate(settings)
+        for j, n in enumerate(counts)
+        for i, seed in enumerate(args.seeds)
+    ]
+    found.csv(noise, "double_noise")
     shown = (0, 4, 9)
     found.table(
         ["noisy values: bias of the target", *(f"{counts[j]} actions" for j in shown)],
         [[name, *(said(bias[:, j, k]) for j in shown)] for k, name in enumerate(settings)],
     )
 
-    rows, lines, over = [], [], {}
+    rows = []
     for name, (script, _) in settings.items():
         scalars = base.scalars_of(runs[name])
         steps, predicted = base.series(scalars, "eval/q_predicted")
         realised, returns = (base.series(scalars, metric)[1] for metric in ("eval/q_realised", "eval/episodic_return"))
         late = np.array(steps) > FLAGS["total_timesteps"] / 2
-        over[name] = (predicted - realised)[:, late].mean(axis=1)
         color = draw_mean(middle, steps, predicted, label=f"{name}: predicted")
         draw_mean(middle, steps, realised, label=f"{name}: realised", color=color, linestyle=":")
         draw_mean(right, steps, returns, label=name)
         for i, seed in enumerate(args.seeds):
-            row = {"script": script, "seed": seed, "overestimation": round(over[name][i], 3)}
-            row |= {"predicted": round(predicted[i, late].mean(), 3), "realised": round(realised[i, late].mean(), 3)}
-            rows.append(row | {"final_return": round(returns[i, -1], 2)})
-        positive = f"{np.mean(predicted[:, late] > 0):.0%}"
-        final = returns[:, late].mean(axis=1)
-        lines.append([name, said(over[name]), said(abs(over[name])), positive, said(final)])
-    distance = "distance of the two"
-    header = ["Pendulum-v1, second half", "predicted minus realised", distance, "predicted above 0", "greedy return"]
-    found.table(header, lines)
+            row = {"script": script, "seed": seed, "predicted": round(predicted[i, late].mean(), 3)}
+            row |= {"realised": round(realised[i, late].mean(), 3), "above_0": np.mean(predicted[i, late] > 0)}
+            row |= {"late_return": round(returns[i, late].mean(), 2), "final_return": round(returns[i, -1], 2)}
+            rows.append(row)
+    report(found, rows)
     middle.axhline(0, color="grey", linewidth=0.8)
     middle.set(title="Pendulum-v1: value (0 is the most there is)", xlabel="environment steps", ylim=(-100, 60))
     right.set(title="Pendulum-v1: greedy return", xlabel="environment steps")
     found.csv(rows, "double_pendulum")
     shows = "Bias against the number of actions; predicted and realised value on Pendulum"
     found.figure(figure, "double_pendulum", shows)
-
-    difference = over["DQN"] - over["Double DQN"]  # paired: a seed has the same first weights
-    claim = f"DQN overestimates more than Double DQN; difference, paired by seed: {said(difference)}"
-    found.say(verdict(claim, mean_and_interval(difference)[1] > 0, args.num_seeds))
     found.write()
 
 
