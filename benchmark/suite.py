@@ -17,6 +17,10 @@
     [script_arguments."per_dqn.py"]             # flags of one script on all environments
     prioritized_replay_alpha = 0.5
 
+    [references."LunarLander-v3"]               # for an environment without reference scores of ours
+    random = -192.0                             # return of the random policy, 0 on the normalised scale
+    solved = 200.0                              # return at which the task is solved, 1 on this scale
+
     [sweeps]                                    # one argument at a time, everything else as above
     buffer_size = [1_000, 10_000, 100_000]
 
@@ -35,13 +39,13 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from benchmark.run_folder import ROOT, text_hash, write_json
+from benchmark.run_folder import ROOT, finite, text_hash, write_json
 
 SUITES = ROOT / "benchmark" / "suites"
 OURS = {"env_id", "seed", "runs_dir", "track"}  # the harness sets these flags
 OF_A_TASK = {"env_kwargs", "max_episode_steps"}  # flags that make another task of an environment
 KEYS = {"scripts": list, "peers": list, "num_seeds": int, "first_seed": int, "time_limit": (int, float)}
-KEYS |= dict.fromkeys("arguments environments script_arguments sweeps".split(), dict)
+KEYS |= dict.fromkeys("arguments environments script_arguments sweeps references".split(), dict)
 
 
 class BadInput(ValueError):
@@ -59,6 +63,7 @@ class Run:
     seed: int
     sha256: str  # of the script's text
     varied: dict = field(default_factory=dict)  # {flag: value} that a sweep changed
+    reference: dict = field(default_factory=dict)  # {"random": return, "solved": return} on this environment, if given
 
     @property
     def folder(self) -> str:
@@ -235,6 +240,11 @@ def read_suite(path: Path) -> dict:
         if not isinstance(flags, dict):
             raise BadInput(f"{path}: {where} must be a table of flags")
         check_flags(flags, f"{path}: {where}")
+    for name, own in suite.get("references", {}).items():
+        given = [finite(own.get(key)) for key in ("random", "solved")] if isinstance(own, dict) else [None]
+        if name not in suite.get("environments", {}) or None in given or len(set(given)) < 2 or len(own) > 2:
+            needs = "an environment of the suite, and two different numbers, random and solved"
+            raise BadInput(f"{path}: [references.{name!r}] needs {needs}")
     for name, values in suite.get("sweeps", {}).items():
         if not isinstance(values, list) or not values:
             raise BadInput(f"{path}: [sweeps] {name} must be a list of values")
@@ -314,6 +324,7 @@ def expand(
     runs = {}
     for seed in range(first_seed, first_seed + num_seeds):
         for name, (env_id, of_task) in tasks.items():
+            scale = suite.get("references", {}).get(name, {})
             for path, own in contenders:
                 common, of_scripts = by_script(suite.get("environments", {}).get(name, {}))
                 theirs = [flags for scripts_named, flags in of_scripts.items() if path.name in scripts_named.split()]
@@ -322,7 +333,7 @@ def expand(
                     changed = {flag: value for flag, value in varied.items() if flags.get(flag) != value}
                     shown = (own | changed).items()
                     label = " ".join([named[path], *(part for f, v in shown for part in as_arguments(f, v))])
-                    run = Run(str(path), label, env_id, merged(flags, changed), seed, text[path], changed)
+                    run = Run(str(path), label, env_id, merged(flags, changed), seed, text[path], changed, scale)
                     runs.setdefault(run.folder, run)
     return list(runs.values())
 

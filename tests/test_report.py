@@ -363,6 +363,39 @@ def test_normalisation_does_not_depend_on_the_runs(bench, tmp_path):
     assert all((final - 22.4) / 477.6 == pytest.approx(normalised) for normalised, final in values)
 
 
+def test_a_suite_gives_the_scale_of_its_own_environments(bench, tmp_path):
+    """All runs return 46.5, halfway from 3 to 90. A report of the report has the same scale."""
+    suite = {"references": {"Own-v0": {"random": 3.0, "solved": 90.0}}, "arguments": {"env_kwargs": ["a=1"]}}
+    write_suite(tmp_path, {"a.py": 0.5}, {"Own-v0": (46.5, 46.5), "Other-v0": (1.0, 1.0)}, 5, suite=suite)
+    for source, output in (("suite", "report"), ("report", "again")):
+        assert bench("report", source, "--output", output)[0] == 0
+        text = (tmp_path / output / "report.md").read_text()
+        assert "Normalised (0: random policy, 1: reference score), over Own-v0 (a=1):" in text
+        assert "| a.py | 0.500 | 0.500 | 0.500 to 0.500 |" in text
+        assert "| Own-v0 (a=1) | 3.00 | 90.0 | solved, says the suite |" in text
+        assert "| Other-v0 (a=1) | – | – | all runs are equal: left out" in text
+        assert "| a.py | not by more than half (0 of 5 seeds) |" in text, "the threshold is the return that solves it"
+
+
+def test_without_references_the_scale_is_the_range_of_all_runs(bench, tmp_path):
+    """10, 20 and 30 become 0, 1/2 and 1. The page says so; finals.csv, which other reports read, has no such scale."""
+    for name, final in (("a", 10.0), ("b", 20.0), ("c", 30.0)):
+        for seed in range(1, 6):
+            for env_id in ("Own-v0", "Equal-v0"):
+                args = {"env_id": env_id, "seed": seed, "exp_name": name}
+                curve = np.array([final if env_id == "Own-v0" else 7.0])
+                write_run(tmp_path / "runs" / f"{name} {seed} {env_id}", args, curve, np.array([10]))
+    assert bench("report", "runs")[0] == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    scale = "Own-v0 (no references: 0 is 10.0 and 1 is 30.0, the lowest and the highest final return here)"
+    assert f"Normalised (0: random policy, 1: reference score), over {scale}:" in text
+    for name, share in (("a", "0.000"), ("b", "0.500"), ("c", "1.00")):
+        assert f"| {name} | {share} | {share} | {share} to {share} |" in text
+    assert f"is at least τ, over {scale}." in text
+    assert "| Own-v0 | 10.0 | 30.0 | none: the range of all runs here |" in text
+    assert {row["normalised"] for row in rows(tmp_path / "report" / "finals.csv")} == {""}
+
+
 def test_few_seeds_are_warned_of(bench, tmp_path):
     """And nobody is called the best."""
     write_suite(tmp_path, {"a.py": 0.9, "b.py": 0.1, "c.py": 0.1}, ENV_IDS, 3)

@@ -24,6 +24,9 @@ class Analysis:
         self.results, known = results, read_references()
         without_limit = {env_id: re.sub(r" \(\d+ steps\)$", "", env_id) for env_id in results.env_ids}
         self.references = {env_id: known[name] for env_id, name in without_limit.items() if name in known}
+        for env_id, own in results.references.items():
+            solved = {"reference": own["solved"], "threshold": own["solved"], "reference_is": "solved, says the suite"}
+            self.references[env_id] = {"random": own["random"], **solved}
         self.groups: dict[str, dict[str, list[Record]]] = {}  # {environment: {label: [record of each seed, ...]}}
         for env_id in results.env_ids:
             for label in results.labels:
@@ -34,7 +37,12 @@ class Analysis:
         self.labels = [label for label in results.labels if any(label in group for group in self.groups.values())]
         self.colors = figures.palette(self.labels)
         self.common = [env_id for env_id, group in self.groups.items() if len(group) == len(self.labels)]
-        self.normalised = [env_id for env_id in self.common if env_id in self.references]
+        self.ranges = {}  # {environment without references: the lowest and the highest final return of all runs}
+        for env_id, group in self.groups.items():
+            finals = [record.final for records in group.values() for record in records]
+            if env_id not in self.references and min(finals) < max(finals):
+                self.ranges[env_id] = {"random": min(finals), "reference": max(finals)}
+        self.normalised = [env_id for env_id in self.common if env_id in self.references | self.ranges]
         self.asked_for, self.pairs = pairs is not None, self.default_pairs() if pairs is None else pairs
         self.curves = {env_id: {} for env_id in self.groups}  # {environment: {label: (records, steps, values)}}
         for env_id, group in self.groups.items():
@@ -111,12 +119,12 @@ class Analysis:
         return np.array([record.final for record in self.groups[env_id][label]])
 
     def normalise(self, env_id: str, values: np.ndarray) -> np.ndarray:
-        """Returns on a scale of reference_scores.toml: 0 is the random policy, 1 the reference."""
-        random, reference = self.references[env_id]["random"], self.references[env_id]["reference"]
-        return (values - random) / (reference - random)
+        """Returns on a scale: 0 is the random policy, 1 the reference; without references the range of all runs."""
+        scale = (self.ranges | self.references)[env_id]
+        return (values - scale["random"]) / (scale["reference"] - scale["random"])
 
     def normalised_finals(self, label: str) -> list[np.ndarray]:
-        """Normalised final returns (seeds,) of each environment that has a reference and all contenders."""
+        """Normalised final returns (seeds,) of each environment that has a scale and all contenders."""
         return [self.normalise(env_id, self.finals(env_id, label)) for env_id in self.normalised]
 
     def outcomes(self, env_id: str, label: str) -> np.ndarray:

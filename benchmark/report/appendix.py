@@ -61,7 +61,9 @@ def references(analysis: Analysis) -> Section | None:
     for env_id, group in analysis.groups.items():
         known = analysis.references.get(env_id)
         if not known:
-            normal.append([env_id, "–", "–", "no reference score: left out of everything normalised"])
+            own, why = analysis.ranges.get(env_id), "all runs are equal: left out of everything normalised"
+            scale = [number(own["random"]), number(own["reference"]), "none: the range of all runs here"] if own else []
+            normal.append([env_id, *(scale or ["–", "–", why])])
             continue
         normal.append([env_id, number(known["random"]), number(known["reference"]), known["reference_is"]])
         for label, records in group.items():

@@ -67,6 +67,7 @@ class Results:
     title: str
     records: list[Record]
     sweeps: dict = field(default_factory=dict)
+    references: dict = field(default_factory=dict)  # {environment: {"random": return, "solved": return}} of suites
 
     @property
     def done(self) -> list[Record]:
@@ -108,7 +109,7 @@ def fill(record: Record, run_dir: Path) -> None:
 def read_suite_dir(suite_dir: Path) -> Results:
     """The runs of the last `run` command in a suite's folder. Raises BadInput if there are none."""
     runs, sweeps = read_plan(suite_dir)
-    records = []
+    records, references = [], {}
     for run in runs:
         folder = suite_dir / run.folder
         code = f"SHA-256 {run.sha256[:12]}"
@@ -126,7 +127,9 @@ def read_suite_dir(suite_dir: Path) -> Results:
         if record.state == "failed":
             record.log = log_tail(folder)
         records.append(record)
-    return Results(suite_dir.name, records, sweeps)
+        if run.reference:
+            references[env_id] = run.reference
+    return Results(suite_dir.name, records, sweeps, references)
 
 
 def read_folders(folder: Path, suite_dirs: Collection[Path] = ()) -> Results:
@@ -237,7 +240,7 @@ def read_report(folder: Path) -> Results:
             if record.state == "done":
                 from_table(record, row, curves.get(key, []))
             records.append(record)
-        return Results(folder.name, records, dict(about["sweeps"]))
+        return Results(folder.name, records, dict(about["sweeps"]), about.get("references", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder} holds no report of this version: {error!r}") from error
 
@@ -294,8 +297,9 @@ def together(parts: dict[Path, Results]) -> Results:
             record.label = f"{names[part]}: {record.label}"
     once = each_once(record for _, record in by_folder.values())
     sweeps = {name: values for results in parts.values() for name, values in results.sweeps.items()}
+    references = {name: own for results in parts.values() for name, own in results.references.items()}
     same = {} if differing else dict.fromkeys(part.resolve().name for part in parts)  # one study in several places
-    return Results(" and ".join(same or names.values()), once, sweeps)
+    return Results(" and ".join(same or names.values()), once, sweeps, references)
 
 
 def distinct_names(folders: list[Path]) -> dict[Path, str]:
@@ -314,7 +318,7 @@ def side_by_side(a: Results, b: Results, name_a: str, name_b: str) -> tuple[Resu
     for part, name in ((a, name_a), (b, name_b)):
         for record in part.records:
             record.label = f"{name}: {record.label}"
-    found = Results(f"{name_b} against {name_a}", a.records + b.records)
+    found = Results(f"{name_b} against {name_a}", a.records + b.records, references=a.references | b.references)
     return found, [(f"{name_b}: {new}", f"{name_a}: {old}") for new, old in pairs]
 
 

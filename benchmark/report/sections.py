@@ -129,6 +129,15 @@ def verdicts(analysis: Analysis) -> tuple[list[str], list[str]]:
     return found[True] + alike, found[False]
 
 
+def scaled_names(analysis: Analysis, env_ids: list[str]) -> str:
+    """Environments as text, with the scale of those without references."""
+    said = {
+        name: f"{number(own['random'])} and 1 is {number(own['reference'])}" for name, own in analysis.ranges.items()
+    }
+    scale = " (no references: 0 is {}, the lowest and the highest final return here)"
+    return ", ".join(name + (scale.format(said[name]) if name in said else "") for name in env_ids)
+
+
 def final_returns(analysis: Analysis) -> Section:
     """Mean, standard deviation, IQM and interval, also normalised over environments; every seed as a dot."""
     rows, dots = [], {}
@@ -149,7 +158,7 @@ def final_returns(analysis: Analysis) -> Section:
             values = analysis.normalised_finals(label)
             row = [label, number(np.mean([one.mean() for one in values]))]
             rows.append([*row, number(float(pooled_iqm(*values))), span(*interval(values))])
-        over = ", ".join(analysis.normalised)
+        over = scaled_names(analysis, analysis.normalised)
         caption = f"Normalised (0: random policy, 1: reference score), over {over}"
         tables.append(Table(["script", "mean", "IQM", "its 95 % interval"], rows, caption))
     words = "Mean return of the final weights, in greedy play. A dot is a seed, the bar the interquartile mean (IQM)."
@@ -193,7 +202,7 @@ def curves_across(analysis: Analysis) -> Section | None:
         shown = first <= SHARES
         samples = [sample[:, shown] for sample in samples]
         by_label[label] = (SHARES[shown], pooled_iqm(*samples), *interval(samples))
-    words = f"IQM of the normalised greedy return over {', '.join(env_ids)}, {bands(analysis)}."
+    words = f"IQM of the normalised greedy return over {scaled_names(analysis, env_ids)}, {bands(analysis)}."
     figure = figures.curves_across(by_label, analysis.colors)
     return Section(
         "Learning curves across environments",
@@ -213,7 +222,8 @@ def performance_profiles(analysis: Analysis) -> Section | None:
     for label, values in scores.items():
         reached = at_least(values, levels)
         by_label[label] = (levels, stratified_mean(*reached), *interval(reached, stratified_mean))[1:]
-    words = f"Share of runs whose normalised final return is at least τ, over {', '.join(analysis.normalised)}."
+    over = scaled_names(analysis, analysis.normalised)
+    words = f"Share of runs whose normalised final return is at least τ, over {over}."
     figure = figures.profiles(levels, by_label, analysis.colors)
     return Section(
         "Performance profiles", words, Picture("profiles", "Share of runs against normalised return", figure)
@@ -279,6 +289,8 @@ def speed_of_learning(analysis: Analysis) -> Section | None:
         if len(values) == len(analysis.normalised):
             areas[label, "normalised"] = with_interval(float(pooled_iqm(*values)), *interval(values))
     caption = "Area under the learning curve: mean greedy return over the training, IQM and 95 % interval"
+    if any(env_id == "normalised" for _, env_id in areas):
+        caption += f"; normalised over {scaled_names(analysis, analysis.normalised)}"
     tables = [pivot(areas, analysis, caption, ("normalised",))]
     if reached:
         caption = "Median steps to a threshold; a seed that never reaches it counts as later than all that do"

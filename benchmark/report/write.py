@@ -80,7 +80,8 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
     for rows, name in ((finals, "finals.csv"), (curves, "curves.csv")):
         if rows:
             write_table(rows, folder / name)
-    about = {"sweeps": analysis.results.sweeps, "contenders": list(contenders.values())}
+    about = {"sweeps": analysis.results.sweeps, "references": analysis.results.references}
+    about |= {"contenders": list(contenders.values())}
     write_json(folder / "arguments.json", about)
 
 
