@@ -4,6 +4,7 @@ python -m benchmark run --suite smoke
 python -m benchmark run --scripts dqn.py my_dqn.py --env-ids CartPole-v1 Acrobot-v1 --num-seeds 10 --workers 2
 python -m benchmark status smoke
 python -m benchmark report smoke --output report
+python -m benchmark report smoke --metric eval/info/is_success
 python -m benchmark compare runs/before runs/after
 """
 
@@ -21,6 +22,7 @@ from tyro.conf import Positional, subcommand
 
 from benchmark.launch import local, status
 from benchmark.launch.slurm import Options, run_slurm
+from benchmark.run_folder import RETURN
 from benchmark.suite import BadInput, expand, find_suite, parse_argument, read_plan, read_suite, slug, write_plan
 
 
@@ -86,6 +88,8 @@ class Report:
     """folder to write into"""
     page: Path | None = None
     """a page of Markdown that gets the summary as a part between marks"""
+    metric: str = RETURN
+    """the number of result.json to report, eval/info/is_success for instance"""
     runs_dir: Path = Path("runs")
     """where the runs of suites are kept"""
 
@@ -167,8 +171,11 @@ def report(args: Report) -> int:
     if not args.sources:
         raise BadInput("give the name of a suite, or folders with runs")
     folders = {folder.resolve(): folder for folder in (source_folder(name, args.runs_dir) for name in args.sources)}
-    found = records.together({folder: records.read(folder) for folder in folders.values()})
+    found = records.together({folder: records.about(folder, args.metric) for folder in folders.values()})
     command = f"python -m benchmark report {shlex.join(args.sources)} --output {args.output} --page {args.page}"
+    if args.metric != RETURN:
+        found.title += f": {args.metric}"
+        command += f" --metric {args.metric}"
     page = Page(args.page, command) if args.page else None
     return written(lambda: write_report(found, args.output, page=page), found, args.output)
 
@@ -182,7 +189,7 @@ def compare(args: Compare) -> int:
     if a.resolve() == b.resolve():
         raise BadInput(f"{a} cannot be compared with itself")
     names = records.distinct_names(folders)
-    found, pairs = records.side_by_side(records.read(a), records.read(b), names[a], names[b])
+    found, pairs = records.side_by_side(*(records.about(folder, RETURN) for folder in (a, b)), names[a], names[b])
     return written(lambda: write_report(found, args.output, pairs), found, args.output)
 
 

@@ -396,6 +396,40 @@ def test_without_references_the_scale_is_the_range_of_all_runs(bench, tmp_path):
     assert {row["normalised"] for row in rows(tmp_path / "report" / "finals.csv")} == {""}
 
 
+def test_a_report_on_another_number_of_the_results(bench, tmp_path):
+    """Both return 500, and a succeeds in all episodes, b in a quarter. One of b's runs did not say, and is left out."""
+    for name, success in (("a", True), ("b", 0.25)):
+        for seed in range(1, 7):
+            args = {"env_id": "CartPole-v1", "seed": seed, "exp_name": name}
+            steps = np.array([4000, 8000])
+            run_dir = write_run(tmp_path / "runs" / f"{name}{seed}", args, np.array([1.0, 500.0]), steps)
+            if (name, seed) != ("b", 6):
+                result = json.loads((run_dir / "result.json").read_text())
+                (run_dir / "result.json").write_text(json.dumps(result | {"eval/info/is_success": success}))
+                curve = [(int(step), {"eval/info/is_success": float(success), RETURN: 9.0}) for step in steps]
+                write_events(run_dir, curve)
+    code, out, _ = bench("report", "runs", "--metric", "eval/info/is_success", "--page", "page.md")
+    assert code == 1 and "a is better than b at 5 seeds" in out
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "# runs: eval/info/is_success" in text and "This report is about eval/info/is_success, wherever" in text
+    assert "| CartPole-v1 | a | 6 | 1.00 |" in text and "| CartPole-v1 | b | 5 | 0.250 |" in text
+    assert "its result.json has no eval/info/is_success |" in text and "RL Zoo" not in text, "its score is a return"
+    assert "--metric eval/info/is_success" in (tmp_path / "page.md").read_text()
+    curves = rows(tmp_path / "report" / "curves.csv")
+    assert {(row["script"], row["episodic_return"]) for row in curves} == {("a", "1.0"), ("b", "0.25")}
+    assert bench("report", "report", "--metric", "eval/info/is_success", "--output", "again")[0] == 0
+    for arguments, said in (
+        (("report", "report"), "report is a report on eval/info/is_success, not on eval/episodic_return"),
+        (("compare", "report", "runs"), "report is a report on eval/info/is_success, not on eval/episodic_return"),
+        (
+            ("report", "runs", "--metric", "no"),
+            "no run in runs has no; its numbers are best_return, eval/episodic_return",
+        ),
+    ):
+        code, _, error = bench(*arguments, "--output", "none")
+        assert code == 2 and said in error and error.count("\n") == 1
+
+
 def test_few_seeds_are_warned_of(bench, tmp_path):
     """And nobody is called the best."""
     write_suite(tmp_path, {"a.py": 0.9, "b.py": 0.1, "c.py": 0.1}, ENV_IDS, 3)

@@ -21,7 +21,8 @@ class Analysis:
     """The complete runs of a report by environment and contender, with their curves and comparisons."""
 
     def __init__(self, results: Results, pairs: list[tuple[str, str]] | None = None):
-        self.results, known = results, read_references()
+        self.results, known = results, read_references() if results.metric == RETURN else {}
+        self.quantity = "greedy return" if results.metric == RETURN else results.metric
         without_limit = {env_id: re.sub(r" \(\d+ steps\)$", "", env_id) for env_id in results.env_ids}
         self.references = {env_id: known[name] for env_id, name in without_limit.items() if name in known}
         for env_id, own in results.references.items():

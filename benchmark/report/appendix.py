@@ -32,7 +32,7 @@ def cost(analysis: Analysis) -> Section:
     picture, words = None, "Comparable only if all runs had the machine in the same way."
     if by_env:
         words += " The figure is that of the learning curves, over the median time at which a step was reached."
-        figure = figures.curves(by_env, analysis.colors, analysis.references, "seconds")
+        figure = figures.curves(by_env, analysis.colors, analysis.references, analysis.quantity, "seconds")
         picture = Picture("cost", "Greedy return over seconds", figure)
     return Section("Cost", words, picture, tables)
 

@@ -112,7 +112,11 @@ def band(axes, x, middle, low, high, color: str, shaded: bool = True, **style) -
 
 
 def curves(
-    by_env: dict[str, dict[str, tuple]], colors: dict[str, str], references: dict, xlabel: str = "environment steps"
+    by_env: dict[str, dict[str, tuple]],
+    colors: dict[str, str],
+    references: dict,
+    quantity: str = "greedy return",
+    xlabel: str = "environment steps",
 ) -> Figure:
     """by_env: {environment: {label: (x, IQM, low, high)}}."""
     figure, axes = panels(len(by_env))
@@ -121,7 +125,7 @@ def curves(
             band(panel, x, middle, low, high, colors[label], few(colors))
         if env_id in references:
             panel.axhline(references[env_id]["reference"], color="#999999", linestyle=":", linewidth=1)
-        panel.set(title=title(env_id), xlabel=xlabel, ylabel="greedy return")
+        panel.set(title=title(env_id), xlabel=xlabel, ylabel=quantity)
         thousands(panel)
     dotted = [Line2D([], [], color="#999999", linestyle=":", label="reference")]
     legend(figure, colors, dotted if set(by_env) & set(references) else ())
@@ -138,7 +142,7 @@ def curves_across(by_label: dict[str, tuple], colors: dict[str, str]) -> Figure:
     return figure
 
 
-def finals(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Figure:
+def finals(by_env: dict[str, dict[str, tuple]], colors: dict[str, str], quantity: str = "greedy return") -> Figure:
     """by_env: {environment: {label: (returns of the seeds, IQM, low, high)}}."""
     rows = [label for label in colors if any(label in by_label for by_label in by_env.values())]  # in every panel
     figure, axes = panels(len(by_env), 0.9 + 0.32 * len(rows))
@@ -151,7 +155,7 @@ def finals(by_env: dict[str, dict[str, tuple]], colors: dict[str, str]) -> Figur
             panel.plot([low, high], [row, row], color="#222222", linewidth=1.4)
             panel.plot([middle], [row], "|", color="#222222", markersize=11, markeredgewidth=2)
         panel.set_yticks(range(len(rows)), [short(row, 40) if i % 3 == 0 else "" for row in rows])
-        panel.set(title=title(env_id), xlabel="greedy return at the end", ylim=(len(rows) - 0.5, -0.5))
+        panel.set(title=title(env_id), xlabel=f"{quantity} at the end", ylim=(len(rows) - 0.5, -0.5))
         panel.xaxis.set_major_locator(MaxNLocator(5))
     mark = Line2D([], [], color="#222222", marker="|", markersize=9, markeredgewidth=2, label="IQM and 95 % interval")
     legend(figure, {}, [mark])  # the rows have the names

@@ -68,6 +68,7 @@ class Results:
     records: list[Record]
     sweeps: dict = field(default_factory=dict)
     references: dict = field(default_factory=dict)  # {environment: {"random": return, "solved": return}} of suites
+    metric: str = RETURN  # the number of result.json that the report is about
 
     @property
     def done(self) -> list[Record]:
@@ -207,6 +208,35 @@ def read(source: Path) -> Results:
     return together(parts)
 
 
+def about(source: Path, metric: str) -> Results:
+    """The runs of `read`, with this number of result.json, and its curve if there is one, in place of the return.
+
+    Raises BadInput if no run has it.
+    """
+    results = read(source)
+    if results.metric == metric:
+        return results
+    if results.metric != RETURN:
+        raise BadInput(f"{source} is a report on {results.metric}, not on {metric}")
+    values = {id(record): finite(record.result.get(metric)) for record in results.done}
+    if all(value is None for value in values.values()):
+        known = {name for record in results.done for name, value in record.result.items() if finite(value) is not None}
+        raise BadInput(f"no run in {source} has {metric}; its numbers are {', '.join(sorted(known)) or 'none'}")
+    for record in results.done:
+        scalars = read_scalars(record.folder, metric).get(metric, [])
+        record.curves.pop(RETURN, None)
+        if len(scalars) > 0:
+            steps, series, _ = zip(*scalars, strict=True)
+            record.curves[RETURN] = np.array(steps), np.array(series, np.float32)
+        if len(scalars) != (0 if record.clock is None else len(record.clock)):
+            record.clock = None
+        record.result = {**record.result, RETURN: values[id(record)], "returns": []}
+        if values[id(record)] is None:
+            record.state, record.problem = "unfinished", f"its result.json has no {metric}"
+    results.metric, results.references = metric, {}
+    return results
+
+
 def kept(args: dict) -> dict:
     """The entries of args.json that a report keeps: arguments and origin, without paths and W&B."""
     own = {*ORIGIN} - {"command"}
@@ -240,7 +270,8 @@ def read_report(folder: Path) -> Results:
             if record.state == "done":
                 from_table(record, row, curves.get(key, []))
             records.append(record)
-        return Results(folder.name, records, dict(about["sweeps"]), about.get("references", {}))
+        metric = about.get("metric", RETURN)
+        return Results(folder.name, records, dict(about["sweeps"]), about.get("references", {}), metric)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder} holds no report of this version: {error!r}") from error
 
@@ -299,7 +330,8 @@ def together(parts: dict[Path, Results]) -> Results:
     sweeps = {name: values for results in parts.values() for name, values in results.sweeps.items()}
     references = {name: own for results in parts.values() for name, own in results.references.items()}
     same = {} if differing else dict.fromkeys(part.resolve().name for part in parts)  # one study in several places
-    return Results(" and ".join(same or names.values()), once, sweeps, references)
+    (metric,) = {results.metric for results in parts.values()}
+    return Results(" and ".join(same or names.values()), once, sweeps, references, metric)
 
 
 def distinct_names(folders: list[Path]) -> dict[Path, str]:

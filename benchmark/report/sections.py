@@ -11,6 +11,7 @@ from benchmark.report.analysis import Q_PREDICTED, Q_REALISED, Analysis
 from benchmark.report.parts import Picture, Section, Table, number, pivot, seeds_text, span, with_interval
 from benchmark.report.records import Record, arguments_that_differ, base_of
 from benchmark.report.statistics import FEWEST, area, at_least, interval, pooled_iqm, steps_to, stratified_mean
+from benchmark.run_folder import RETURN
 from benchmark.suite import underscored
 
 SHARES = np.linspace(0, 1, 51)  # shares of the training steps, for curves across environments
@@ -42,6 +43,8 @@ def summary(analysis: Analysis) -> Section:
         )
     differing = {name for group in analysis.groups.values() for name in differing_in(group)}
     sentences, others = verdicts(analysis)
+    if analysis.results.metric != RETURN:
+        sentences.insert(0, f"This report is about {analysis.results.metric}, wherever it says return.")
     if analysis.told:
         sentences.append(comparisons_made(analysis))
     if differing and not analysis.results.sweeps:
@@ -162,7 +165,7 @@ def final_returns(analysis: Analysis) -> Section:
         caption = f"Normalised (0: random policy, 1: reference score), over {over}"
         tables.append(Table(["script", "mean", "IQM", "its 95 % interval"], rows, caption))
     words = "Mean return of the final weights, in greedy play. A dot is a seed, the bar the interquartile mean (IQM)."
-    figure = figures.finals(dots, analysis.colors)
+    figure = figures.finals(dots, analysis.colors, analysis.quantity)
     return Section("Final returns", words, Picture("finals", "Final greedy return of every seed", figure), tables)
 
 
@@ -182,7 +185,7 @@ def learning_curves(analysis: Analysis) -> Section | None:
         for label, (_, steps, _) in by_label.items():
             by_env.setdefault(env_id, {})[label] = (steps, *analysis.bands[env_id, label])
     words = f"Greedy return during training: IQM over seeds, {bands(analysis)}."
-    figure = figures.curves(by_env, analysis.colors, analysis.references)
+    figure = figures.curves(by_env, analysis.colors, analysis.references, analysis.quantity)
     return Section("Learning curves", words, Picture("curves", "Greedy return over environment steps", figure))
 
 

@@ -81,7 +81,7 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
         if rows:
             write_table(rows, folder / name)
     about = {"sweeps": analysis.results.sweeps, "references": analysis.results.references}
-    about |= {"contenders": list(contenders.values())}
+    about |= {"metric": analysis.results.metric, "contenders": list(contenders.values())}
     write_json(folder / "arguments.json", about)
 
 
