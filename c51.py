@@ -32,6 +32,7 @@ Changed from dqn.py: `QNetwork` has an output for each atom, `td_target` and `pr
 import ast
 import hashlib
 import io
+import itertools
 import json
 import math
 import random
@@ -41,7 +42,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,6 +79,7 @@ class Args:
 
     env_id: str = "CartPole-v1"  # Gymnasium id, or module:id if importing the module registers it
     env_kwargs: tuple[str, ...] = ()  # arguments of the environment, such as is_slippery=False map_name=8x8
+    eval_env_kwargs: tuple[str, ...] = ()  # arguments that only the environment of the evaluations gets as well
     max_episode_steps: PositiveInt | None = None  # time limit of an episode (default: the environment's, or 10,000)
     action_bins: Annotated[int, Field(ge=2)] = 11  # values per dimension into which a continuous action is divided
     total_timesteps: PositiveInt = 100_000  # environment steps to train for
@@ -98,6 +100,7 @@ class Args:
     eval_frequency: PositiveInt = 10_000  # environment steps between greedy evaluations
     eval_episodes: PositiveInt = 5  # episodes of an evaluation during training
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
+    stop_at_return: float | None = None  # end the run when the mean return of an evaluation reaches this number
     n_atoms: Annotated[int, Field(ge=2, le=10_000)] = 51  # N, the values whose probabilities the network learns
     v_min: Annotated[float, Field(ge=-1e9, le=1e9)] = 0.0  # lowest discounted return, the first atom
     v_max: Annotated[float, Field(ge=-1e9, le=1e9)] = 100.0  # highest discounted return (at most r_max / (1 - γ))
@@ -228,15 +231,13 @@ def update_target(target_network: QNetwork, q_network: QNetwork, tau: float) -> 
 
 def train(args: Args) -> Path:
     """Trains and evaluates one agent. Returns its run folder. Raises Stop, a message that ends the program."""
-    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
-    np.random.seed(args.seed)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)  # draws actions and batches
     device = torch.device("cuda" if args.cuda else "cpu")
     env = make_env(args)
     run_dir = make_run_dir(args)
     # Some simulators allow one instance. If the only evaluation is after training, it reuses env, which cannot record.
-    one_env = args.eval_frequency > args.total_timesteps and not args.capture_video
+    one_env = args.eval_frequency > args.total_timesteps and not (args.capture_video or args.eval_env_kwargs)
     eval_env = env if one_env else make_env(args, run_dir / "videos")
     obs_dim, num_actions = env.observation_space.shape[0], int(env.action_space.n)
 
@@ -248,9 +249,12 @@ def train(args: Args) -> Path:
     buffer = ReplayBuffer(args.buffer_size, obs_dim)
     exploration_steps = args.exploration_fraction * args.total_timesteps
 
-    with Run(args, run_dir, q_network) as run, env, eval_env:  # closes all three, however the run ends
+    # Closes all three, however the run ends.
+    with Run(args, run_dir, q_network) as run, env, nullcontext() if one_env else eval_env:
+        if not args.eval_env_kwargs:
+            warn_of_differences(env, eval_env, args.seed)
         obs, _ = env.reset(seed=args.seed)
-        episodic_return, episodic_length = 0.0, 0
+        episodes, episodic_return, episodic_length = [], 0.0, 0  # episodes: the finished ones, until they are logged
         best_return, updates, start_time = -math.inf, 0, time.time()
         progress = tqdm(range(1, args.total_timesteps + 1), unit="step", disable=None)  # None: only on a terminal
         for global_step in progress:
@@ -260,14 +264,14 @@ def train(args: Args) -> Path:
                 action = rng.integers(num_actions)
             else:
                 action = q_network.q_values(obs).argmax()
-            next_obs, reward, terminated, truncated, _ = env.step(int(action))
+            next_obs, reward, terminated, truncated, info = env.step(int(action))
             buffer.add(obs, action, reward, next_obs, terminated)
             obs = next_obs
             episodic_return += reward
             episodic_length += 1
             if terminated or truncated:
-                run.log({"charts/episodic_return": episodic_return}, global_step)
-                run.log({"charts/episodic_length": episodic_length}, global_step)
+                episode = {"episodic_return": episodic_return, "episodic_length": episodic_length}
+                episodes.append(episode | info_numbers(info))
                 progress.set_postfix({"return": episodic_return, "ε": epsilon}, refresh=False)
                 obs, _ = env.reset()
                 episodic_return, episodic_length = 0.0, 0
@@ -290,6 +294,9 @@ def train(args: Args) -> Path:
                     update_target(target_network, q_network, args.tau)
 
             # Report.
+            if global_step % 100 == 0 and episodes:
+                run.log(means(episodes, "charts/"), global_step)
+                episodes = []
             if global_step % 100 == 0 and updates > 0:
                 run.log({"losses/td_loss": loss.item(), "losses/q_values": q_taken.mean().item()}, global_step)
                 run.log({"losses/clipped_mass": clipped_mass.item()}, global_step)
@@ -300,13 +307,16 @@ def train(args: Args) -> Path:
                 run.save("model.pt")  # if --save-model
                 if args.capture_video:
                     eval_env.start_recording(f"step-{global_step}")  # by RecordVideo, in make_env
-                episodes = args.final_eval_episodes if last else args.eval_episodes
-                metrics, returns = evaluate(eval_env, q_network.q_values, args, episodes)
+                num_episodes = args.final_eval_episodes if last else args.eval_episodes
+                with same_random_state():  # the evaluation must not change the training
+                    metrics, returns = evaluate(eval_env, q_network.q_values, args, num_episodes)
                 run.log(metrics, global_step)
                 progress.write(f"step {global_step:,}: {summary(metrics, returns)}")
                 if metrics["eval/episodic_return"] > best_return:
                     best_return, best_step = metrics["eval/episodic_return"], global_step
                     run.save("best_model.pt")
+                if args.stop_at_return is not None and metrics["eval/episodic_return"] >= args.stop_at_return:
+                    break
         if clipped_mass > 0.05:
             said = f"{clipped_mass:.0%} of the targets' probability lies outside --v-min {args.v_min:g}"
             progress.write(f"warning: {said} to --v-max {args.v_max:g}", file=sys.stderr)
@@ -321,16 +331,16 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
     eval/q_predicted is the mean of max_a Q(s, a) over the visited states, eval/q_realised the mean of the discounted
     return that followed them: predicted above realised is overestimation. If a time limit ended the episode, the later
     rewards are unknown, and max_a Q of the last state replaces them. Then only the first half of the states is counted,
-    where γ gives this estimate little weight.
+    where γ gives this estimate little weight. eval/info/NAME is the mean of a number in the episodes' last `info`.
     """
-    returns, predicted, realised = [], [], []
+    returns, predicted, realised, infos = [], [], [], []
     for episode in range(episodes):
         obs, _ = env.reset(seed=1_000_000 + 1_000 * args.seed + episode)  # the same starts every time
         max_q, rewards, terminated, truncated = [], [], False, False
         while not (terminated or truncated):
             q = q_values(obs)
             max_q.append(q.max())
-            obs, reward, terminated, truncated, _ = env.step(int(q.argmax()))
+            obs, reward, terminated, truncated, info = env.step(int(q.argmax()))
             rewards.append(reward)
         return_from = np.zeros(len(rewards) + 1)  # return_from[t]: the discounted return from step t to the end
         return_from[-1] = 0.0 if terminated else q_values(obs).max()
@@ -340,13 +350,14 @@ def evaluate(env: gym.Env, q_values: Callable, args: Args, episodes: int) -> tup
         predicted.extend(max_q[:counted])
         realised.extend(return_from[:counted])
         returns.append(sum(rewards))
+        infos.append(info_numbers(info))
     metrics = {
         "eval/episodic_return": float(np.mean(returns)),
         "eval/episodic_return_std": float(np.std(returns)),
         "eval/q_predicted": float(np.mean(predicted)),
         "eval/q_realised": float(np.mean(realised)),
     }
-    return metrics, returns
+    return metrics | means(infos, "eval/"), returns
 
 
 # The algorithm ends here. The rest is environments, files and the command line, the same in every script here.
@@ -364,12 +375,13 @@ def check(args: Args) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
+    pairs = args.env_kwargs + args.eval_env_kwargs
     last_update = args.total_timesteps - args.total_timesteps % args.train_frequency
     for wrong, sentence in (
         (args.batch_size > args.buffer_size, "--batch-size is larger than --buffer-size"),
         (args.learning_starts >= last_update, "--learning-starts and --train-frequency leave no step for an update"),
         (args.cuda and not torch.cuda.is_available(), "--cuda needs a GPU and a PyTorch built for it"),
-        (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
+        (not all("=" in pair for pair in pairs), f"--env-kwargs takes NAME=VALUE, not {pairs}"),
         (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
         (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
     ):
@@ -378,62 +390,91 @@ def check(args: Args) -> None:
 
 
 def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
-    """The environment, with observations (obs_dim,) float32 and actions 0 .. num_actions - 1. Raises Stop."""
-    options = dict(pair.split("=", 1) for pair in args.env_kwargs)
-    for name, text in options.items():
+    """The environment, with observations (obs_dim,) float32 and actions 0 .. num_actions - 1. Raises Stop.
+
+    With video_dir it is the environment of the evaluations.
+    """
+    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy, a few to make their
+    np.random.seed(args.seed)  # task: so the environments of training and of evaluation get the same one
+    words = {"true": True, "false": False, "none": None, "null": None}
+    options = {"render_mode": "rgb_array"} if args.capture_video else {}
+    for pair in args.env_kwargs + (args.eval_env_kwargs if video_dir else ()):
+        name, text = pair.split("=", 1)
+        options[name] = words.get(text.lower(), text)
         with suppress(ValueError, SyntaxError):  # text that is no Python literal, such as 8x8, stays text
             options[name] = ast.literal_eval(text)
     try:
-        options |= {"render_mode": "rgb_array"} if args.capture_video else {}
         env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
         if args.capture_video:
             env.reset()
             if not env.render_mode or np.shape(env.render())[2:] != (3,):
                 raise gym.error.Error("its render() returns no picture (height, width, 3)")
+        env.unwrapped.action_space.seed(args.seed)  # some environments draw from their spaces
+        env.unwrapped.observation_space.seed(args.seed)
         env = vector_observations(numbered_actions(env, args.action_bins))
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
             raise  # not a wrong argument: a fault inside the environment shows its traceback
         raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
-    if env.spec.max_episode_steps is None:
-        env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
+    if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
+        gym.logger.warn(f"{args.env_id} has no time limit: episodes end after 10,000 steps (see --max-episode-steps)")
+        env = gym.wrappers.TimeLimit(env, 10_000)
     if args.capture_video and video_dir:  # records after start_recording, never by itself
         env = gym.wrappers.RecordVideo(env, str(video_dir), lambda episode: False, video_length=1_000)
     return env
 
 
 def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
-    """The environment with actions 0, 1, 2, ... of type int."""
-    space = env.action_space
-    if isinstance(space, gym.spaces.Discrete):
+    """The environment with actions 0, 1, 2, ... one for each combination of the values of its dimensions."""
+    space, spaces = env.action_space, gym.spaces
+    if isinstance(space, spaces.Discrete):
         start = int(space.start)
-        return gym.wrappers.TransformAction(env, lambda action: int(action) + start, gym.spaces.Discrete(space.n))
-    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # MultiDiscrete: nvec, MultiBinary: 2 each
-    if isinstance(space, gym.spaces.Box) and space.is_bounded() and action_bins ** math.prod(space.shape) <= 1_000:
-        return gym.wrappers.DiscretizeAction(env, action_bins)
-    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and math.prod(sizes.flat) <= 1_000:
-        # table[i] is combination number i.
-        table = np.array(list(np.ndindex(*sizes.flat)), space.dtype).reshape(-1, *space.shape)
-        table += getattr(space, "start", 0)
-        return gym.wrappers.TransformAction(env, table.__getitem__, gym.spaces.Discrete(len(table)))
-    kinds = "Discrete, and Box with bounds, MultiDiscrete and MultiBinary with at most 1,000 combinations"
-    raise gym.error.Error(f"its actions are {space}; supported are {kinds}")
+        return gym.wrappers.TransformAction(env, lambda action: int(action) + start, spaces.Discrete(space.n))
+    values = []  # of each dimension
+    if isinstance(space, spaces.MultiDiscrete):
+        values = [range(n) for n in space.nvec.flat]
+    elif isinstance(space, spaces.MultiBinary):
+        values = [range(2)] * math.prod(space.shape)
+    elif isinstance(space, spaces.Tuple) and all(isinstance(part, spaces.Discrete) for part in space):
+        values = [range(part.start, part.start + part.n) for part in space]
+    elif isinstance(space, spaces.Box) and (np.abs([space.low, space.high]) < 1e38).all():
+        middles = (np.arange(action_bins) + 0.5) / action_bins  # of equal parts of the range, as in DiscretizeAction
+        values = [low + (high - low) * middles for low, high in zip(space.low.flat, space.high.flat, strict=True)]
+        if np.issubdtype(space.dtype, np.integer):
+            values = [np.unique(np.rint(dimension)) for dimension in values]
+    if not values or math.prod(map(len, values)) > 1_000:
+        kinds = "Discrete, and Box with bounds, MultiDiscrete, MultiBinary and Tuples of Discrete"
+        raise gym.error.Error(f"its actions are {space}; supported are {kinds} with at most 1,000 combinations")
+    table = list(itertools.product(*values))  # table[i] is combination number i
+    if not isinstance(space, spaces.Tuple):
+        table = np.array(table, space.dtype).reshape(-1, *space.shape) + getattr(space, "start", 0)
+    return gym.wrappers.TransformAction(env, table.__getitem__, spaces.Discrete(len(table)))
 
 
 def vector_observations(env: gym.Env) -> gym.Env:
     """The environment with observations (obs_dim,) float32, pixels divided by 255, and rewards of type float."""
-    scale, brightest = pixel_scale(env.observation_space), []
+    scale, seen = pixel_scale(env.observation_space), []
 
     def to_vector(obs) -> np.ndarray:
         vector = np.divide(gym.spaces.flatten(env.observation_space, obs), scale, dtype=np.float32)
-        if scale.max() > 1 and len(brightest) < 1_000:
-            brightest.append(vector[scale > 1].max())
-            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably codes of objects, as in MiniGrid
+        if len(seen) < 1_000:
+            seen.append((np.abs(vector).max(initial=0), vector[scale > 1].max(initial=0)))
+            largest, brightest = np.max(seen, axis=0) if len(seen) == 1_000 else (0, 1)
+            if scale.max() > 1 and brightest < 0.1:  # probably codes of objects, as in MiniGrid
                 gym.logger.warn(f"{env.spec.id} sends numbers below 26 as pixels: they are divided by 255")
+            if largest > 100:
+                advice = "a network learns best from numbers near 1: gymnasium.wrappers.NormalizeObservation"
+                gym.logger.warn(f"{env.spec.id} sends observations up to {largest:,.0f}; {advice}")
         return vector
 
-    env = gym.wrappers.TransformReward(env, lambda reward: float(np.asarray(reward).item()))
+    def to_float(reward) -> float:
+        if np.size(reward) != 1:
+            advice = "a wrapper must make it one number, for example gymnasium.wrappers.TransformReward(env, sum)"
+            raise Stop(f"the reward of {env.spec.id} has shape {np.shape(reward)}; {advice}", 2)
+        return float(np.asarray(reward).item())
+
+    env = gym.wrappers.TransformReward(env, to_float)
     return gym.wrappers.TransformObservation(env, to_vector, gym.spaces.Box(-np.inf, np.inf, scale.shape))
 
 
@@ -446,6 +487,45 @@ def pixel_scale(space: gym.Space) -> np.ndarray:
         raise gym.error.Error(f"its observations hold a {space}, no vector of fixed length: remove it with a wrapper")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
     return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
+
+
+def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
+    """Warns if training and evaluation are different tasks: plays the same ten actions from the same seed in both."""
+    played = []
+    for one in (env, eval_env):
+        random.seed(seed)
+        np.random.seed(seed)
+        rows, ended = [(one.reset(seed=seed)[0], 0.0)], False
+        one.action_space.seed(seed)
+        while len(rows) <= 10 and not ended:
+            obs, reward, terminated, truncated, _ = one.step(one.action_space.sample())
+            rows.append((obs, reward))
+            ended = terminated or truncated
+        played.append((np.vstack([np.append(*row) for row in rows]), getattr(one.unwrapped, "P", None)))
+    (rows, model), (eval_rows, eval_model) = played
+    if not np.array_equal(rows, eval_rows, equal_nan=True) or model != eval_model:
+        gym.logger.warn(f"training and evaluation play different tasks: {env.spec.id} is not the same if made twice")
+
+
+@contextmanager
+def same_random_state():
+    """Puts the global random numbers of Python and NumPy back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
+def info_numbers(info: dict) -> dict[str, float]:
+    """The finite numbers and booleans in `info`, such as is_success."""
+    kinds = bool | int | float | np.bool_ | np.integer | np.floating
+    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and math.isfinite(x)}
+
+
+def means(rows: list[dict[str, float]], prefix: str) -> dict[str, float]:
+    """The mean of each name over the rows that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {prefix + name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
 def compiled(compute_loss: Callable, args: Args) -> Callable:
@@ -475,12 +555,15 @@ def make_run_dir(args: Args) -> Path:
     """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json. Raises Stop."""
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
     unix_time = int(time.time())
-    while (run_dir := args.runs_dir / f"{name}{unix_time}").exists():
-        unix_time += 1
-    try:
-        run_dir.mkdir(parents=True)
-    except OSError as error:
-        raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
+    while True:
+        run_dir = args.runs_dir / f"{name}{unix_time}"
+        try:
+            run_dir.mkdir(parents=True)
+            break
+        except FileExistsError:  # another run started in the same second
+            unix_time += 1
+        except OSError as error:
+            raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
     sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
     versions = {package.__name__: str(package.__version__) for package in (torch, gym, np)}
     content = {**asdict(args), "command": sys.argv, "sha256": sha256, "python": sys.version.split()[0], **versions}
@@ -537,13 +620,18 @@ class Run:
         trained = f"trained {global_step:,} steps in {seconds:.0f} s ({sps:,.0f} steps/s)"
         print(f"{self.args.env_id}: {summary(result, result['returns'])}, {trained}, see {self.run_dir}")
 
-    def __exit__(self, *_) -> None:
-        self.save("model.pt")  # also if the run was interrupted
-        self.writer.close()
-        if self.wandb:
-            for path in sorted(self.run_dir.glob("videos/*.mp4")):
-                self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
-            self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
+    def __exit__(self, kind, error, _) -> None:
+        try:
+            if error and kind is not KeyboardInterrupt:
+                text = error.args[0] if kind is Stop else "".join(traceback.format_exception(error))
+                (self.run_dir / "error.txt").write_text(f"{text}\n")
+            self.save("model.pt")  # also if the run was interrupted
+            self.writer.close()
+        finally:
+            if self.wandb:
+                for path in sorted(self.run_dir.glob("videos/*.mp4")):
+                    self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
+                self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
 
 
 def summary(metrics: dict, returns: list[float]) -> str:
@@ -561,6 +649,8 @@ def play(args: Args) -> None:
     except ValueError as error:
         raise Stop(f"{stored} is not what a run writes: {error}", 2) from error
     args = tyro.cli(Args, default=trained)  # reads the command line again, over the stored flags
+    pairs = trained.env_kwargs + args.env_kwargs  # the command line wins for each NAME=VALUE
+    args.env_kwargs = tuple({pair.split("=")[0]: pair for pair in pairs}.values())
     env = make_env(args, path.parent / "videos")
     q_network = QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
     try:
@@ -582,8 +672,12 @@ def main() -> None:
     threading.excepthook = lambda error: issubclass(error.exc_type, OSError) or threading.__excepthook__(error)
     torch.set_num_threads(1)  # with matrices this small a second thread gains nothing
     torch.set_flush_denormal(True)  # a CPU is slow with tiny numbers, which Adam's averages reach where gradients are 0
+    sys.path.append(str(Path.cwd()))  # for --env-id module:id
     args = tyro.cli(Args, description=__doc__)
     try:
+        for flag in ("--env-kwargs", "--eval-env-kwargs", "--hidden-sizes"):
+            if sum(word.split("=")[0].replace("_", "-") == flag for word in sys.argv) > 1:
+                raise Stop(f"{flag} is given twice: write all its values after one {flag}", 2)
         play(args) if args.evaluate else train(args)
     except (Stop, OSError, MemoryError) as error:
         frames = traceback.extract_tb(error.__traceback__)

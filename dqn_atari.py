@@ -37,6 +37,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -556,12 +557,15 @@ def make_run_dir(args: Args) -> Path:
     """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json. Raises Stop."""
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
     unix_time = int(time.time())
-    while (run_dir := args.runs_dir / f"{name}{unix_time}").exists():
-        unix_time += 1
-    try:
-        run_dir.mkdir(parents=True)
-    except OSError as error:
-        raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
+    while True:
+        run_dir = args.runs_dir / f"{name}{unix_time}"
+        try:
+            run_dir.mkdir(parents=True)
+            break
+        except FileExistsError:  # another run started in the same second
+            unix_time += 1
+        except OSError as error:
+            raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
     sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
     versions = {package.__name__: str(package.__version__) for package in (torch, gym, np)}
     content = {**asdict(args), "command": sys.argv, "sha256": sha256, "python": sys.version.split()[0], **versions}
@@ -618,13 +622,18 @@ class Run:
         trained = f"trained {global_step:,} steps in {seconds:.0f} s ({sps:,.0f} steps/s)"
         print(f"{self.args.env_id}: {summary(result, result['returns'])}, {trained}, see {self.run_dir}")
 
-    def __exit__(self, *_) -> None:
-        self.save("model.pt")  # also if the run was interrupted
-        self.writer.close()
-        if self.wandb:
-            for path in sorted(self.run_dir.glob("videos/*.mp4")):
-                self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
-            self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
+    def __exit__(self, kind, error, _) -> None:
+        try:
+            if error and kind is not KeyboardInterrupt:
+                text = error.args[0] if kind is Stop else "".join(traceback.format_exception(error))
+                (self.run_dir / "error.txt").write_text(f"{text}\n")
+            self.save("model.pt")  # also if the run was interrupted
+            self.writer.close()
+        finally:
+            if self.wandb:
+                for path in sorted(self.run_dir.glob("videos/*.mp4")):
+                    self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
+                self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
 
 
 def summary(metrics: dict, returns: list[float]) -> str:
@@ -641,6 +650,7 @@ def save_checkpoint(run: Run, learners: dict, rng: np.random.Generator, obs: np.
         "counters": counters,
         "rng": rng.bit_generator.state,
         "torch_rng": torch.get_rng_state(),
+        "wandb_id": run.wandb.id if run.wandb else "",
         "learners": {name: learner.state_dict() for name, learner in learners.items()},
         "events": {path.name: path.stat().st_size for path in run.run_dir.glob("events.*")},
     }
@@ -674,6 +684,8 @@ def load_checkpoint(args: Args) -> tuple[Args, dict]:
     for name, value in own.items():
         if value != stored.get(name):
             raise Stop(f"{run_dir}/checkpoint.pt is of another run, with {name} {value}, not {stored.get(name)}", 2)
+    if saved["wandb_id"]:  # W&B keeps what it has: steps after the checkpoint are there twice
+        os.environ |= {"WANDB_RUN_ID": saved["wandb_id"], "WANDB_RESUME": "allow"}
     for path in run_dir.glob("events.*"):
         os.truncate(path, saved["events"].get(path.name, 0))
     return Args(**own), saved

@@ -23,6 +23,7 @@ Gordon (1995), "Stable function approximation in dynamic programming", ICML; Ern
 import ast
 import copy
 import hashlib
+import itertools
 import json
 import math
 import random
@@ -34,7 +35,7 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,6 +96,8 @@ class Args:
     eval_episodes: PositiveInt = 20  # episodes of an evaluation during the iterations; they select the best iteration
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluations at the end
     num_eval_envs: PositiveInt = 20  # environments that play them at the same time (1 if there can be only one)
+
+    eval_env_kwargs = ()  # not a flag here: the environment that collects also evaluates
 
     def __post_init__(self):
         check(self)  # the types above, and flags that contradict each other
@@ -209,8 +212,6 @@ def train(args: Args) -> Path:
     """Collects or loads the data, iterates, evaluates. Returns the run folder. Raises Stop."""
     warnings.filterwarnings("ignore", category=ConvergenceWarning)  # the MLP learns only a few epochs an iteration
     warnings.filterwarnings("ignore", message="n_components > n_samples")  # with little data there are fewer Gaussians
-    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy
-    np.random.seed(args.seed)
     rng = np.random.default_rng(args.seed)  # draws actions
     source = str(args.dataset or "")
     stored = source.startswith("minari:") or Path(source).is_file()
@@ -228,6 +229,7 @@ def train(args: Args) -> Path:
         num_envs = min(args.num_eval_envs, max(args.eval_episodes, args.final_eval_episodes))
         video_dirs = [run_dir / "videos", *[None] * (num_envs - 1)]  # only the first environment records
         envs = [stack.enter_context(make_env(args, video_dir)) for video_dir in video_dirs]
+        warn_of_differences(envs[0], envs[-1], args.seed)
         progress = stack.enter_context(tqdm(total=args.iterations, unit="iteration", disable=None))
         for part, steps in enumerate(np.array_split(range(args.dataset_size), parts)):
             # Collect.
@@ -254,7 +256,8 @@ def train(args: Args) -> Path:
                     mse, rms = float(np.mean((y - q_taken) ** 2)), float(np.sqrt(np.mean(residual**2)))
                     run.log({"losses/td_loss": mse, "losses/bellman_residual": rms}, iteration)
                     run.log({"losses/q_values": float(q_taken.mean())}, iteration)
-                    metrics, returns = evaluate(envs, q_values, args, args.eval_episodes, first_seed)
+                    with same_random_state():  # the evaluation must not change what is collected later
+                        metrics, returns = evaluate(envs, q_values, args, args.eval_episodes, first_seed)
                     run.log(metrics, iteration)
                     progress.write(f"iteration {iteration}: {summary(metrics, returns)}")
                     if metrics["eval/episodic_return"] > best_return:
@@ -281,8 +284,10 @@ def evaluate(envs: list[gym.Env], q_values: Callable, args: Args, episodes: int,
     visited states, eval/q_realised the mean of the discounted return that followed them: predicted above realised is
     overestimation. If a time limit ended the episode, the later rewards are unknown, and max_a Q of the last state
     replaces them. Then only the first half of the states is counted, where γ gives this estimate little weight.
+    eval/info/NAME is the mean of a number in the episodes' last `info`.
     """
-    max_q, rewards, predicted, realised = [[] for _ in range(episodes)], [[] for _ in range(episodes)], [], []
+    max_q, rewards = [[] for _ in range(episodes)], [[] for _ in range(episodes)]
+    predicted, realised, infos = [], [], []
     for first in range(0, episodes, len(envs)):
         running = list(range(first, min(first + len(envs), episodes)))
         env_of = dict(zip(running, envs, strict=False))
@@ -291,10 +296,11 @@ def evaluate(envs: list[gym.Env], q_values: Callable, args: Args, episodes: int,
             q = q_values(np.array([obs[k] for k in running]))  # (running, num_actions)
             for k, values in zip(running.copy(), q, strict=True):
                 max_q[k].append(values.max())
-                obs[k], reward, terminated, truncated, _ = env_of[k].step(int(values.argmax()))
+                obs[k], reward, terminated, truncated, info = env_of[k].step(int(values.argmax()))
                 rewards[k].append(reward)
                 if terminated or truncated:
                     running.remove(k)
+                    infos.append(info_numbers(info))
                     return_from = np.zeros(len(rewards[k]) + 1)  # return_from[t]: the discounted return from step t on
                     return_from[-1] = 0.0 if terminated else q_values(obs[k][None]).max()
                     for t in reversed(range(len(rewards[k]))):
@@ -309,7 +315,7 @@ def evaluate(envs: list[gym.Env], q_values: Callable, args: Args, episodes: int,
         "eval/q_predicted": float(np.mean(predicted)),
         "eval/q_realised": float(np.mean(realised)),
     }
-    return metrics, returns
+    return metrics | means(infos, "eval/"), returns
 
 
 # The algorithm ends here. The rest is environments, files and the command line, the same in every script here.
@@ -340,62 +346,91 @@ def check(args: Args) -> None:
 
 
 def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
-    """The environment, with observations (obs_dim,) float32 and actions 0 .. num_actions - 1. Raises Stop."""
-    options = dict(pair.split("=", 1) for pair in args.env_kwargs)
-    for name, text in options.items():
+    """The environment, with observations (obs_dim,) float32 and actions 0 .. num_actions - 1. Raises Stop.
+
+    With video_dir it is the environment of the evaluations.
+    """
+    random.seed(args.seed)  # some environments use the global random numbers of Python and NumPy, a few to make their
+    np.random.seed(args.seed)  # task: so the environments of training and of evaluation get the same one
+    words = {"true": True, "false": False, "none": None, "null": None}
+    options = {"render_mode": "rgb_array"} if args.capture_video else {}
+    for pair in args.env_kwargs + (args.eval_env_kwargs if video_dir else ()):
+        name, text = pair.split("=", 1)
+        options[name] = words.get(text.lower(), text)
         with suppress(ValueError, SyntaxError):  # text that is no Python literal, such as 8x8, stays text
             options[name] = ast.literal_eval(text)
     try:
-        options |= {"render_mode": "rgb_array"} if args.capture_video else {}
         env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
         if args.capture_video:
             env.reset()
             if not env.render_mode or np.shape(env.render())[2:] != (3,):
                 raise gym.error.Error("its render() returns no picture (height, width, 3)")
+        env.unwrapped.action_space.seed(args.seed)  # some environments draw from their spaces
+        env.unwrapped.observation_space.seed(args.seed)
         env = vector_observations(numbered_actions(env, args.action_bins))
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
             raise  # not a wrong argument: a fault inside the environment shows its traceback
         raise Stop(f"cannot make {args.env_id}: {error}", 2) from error
-    if env.spec.max_episode_steps is None:
-        env = gym.wrappers.TimeLimit(env, 10_000)  # a greedy policy may walk in circles for ever
+    if env.spec.max_episode_steps is None:  # a greedy policy may walk in circles for ever
+        gym.logger.warn(f"{args.env_id} has no time limit: episodes end after 10,000 steps (see --max-episode-steps)")
+        env = gym.wrappers.TimeLimit(env, 10_000)
     if args.capture_video and video_dir:  # records after start_recording, never by itself
         env = gym.wrappers.RecordVideo(env, str(video_dir), lambda episode: False, video_length=1_000)
     return env
 
 
 def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
-    """The environment with actions 0, 1, 2, ... of type int."""
-    space = env.action_space
-    if isinstance(space, gym.spaces.Discrete):
+    """The environment with actions 0, 1, 2, ... one for each combination of the values of its dimensions."""
+    space, spaces = env.action_space, gym.spaces
+    if isinstance(space, spaces.Discrete):
         start = int(space.start)
-        return gym.wrappers.TransformAction(env, lambda action: int(action) + start, gym.spaces.Discrete(space.n))
-    sizes = getattr(space, "nvec", np.full(space.shape or (), 2))  # MultiDiscrete: nvec, MultiBinary: 2 each
-    if isinstance(space, gym.spaces.Box) and space.is_bounded() and action_bins ** math.prod(space.shape) <= 1_000:
-        return gym.wrappers.DiscretizeAction(env, action_bins)
-    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and math.prod(sizes.flat) <= 1_000:
-        # table[i] is combination number i.
-        table = np.array(list(np.ndindex(*sizes.flat)), space.dtype).reshape(-1, *space.shape)
-        table += getattr(space, "start", 0)
-        return gym.wrappers.TransformAction(env, table.__getitem__, gym.spaces.Discrete(len(table)))
-    kinds = "Discrete, and Box with bounds, MultiDiscrete and MultiBinary with at most 1,000 combinations"
-    raise gym.error.Error(f"its actions are {space}; supported are {kinds}")
+        return gym.wrappers.TransformAction(env, lambda action: int(action) + start, spaces.Discrete(space.n))
+    values = []  # of each dimension
+    if isinstance(space, spaces.MultiDiscrete):
+        values = [range(n) for n in space.nvec.flat]
+    elif isinstance(space, spaces.MultiBinary):
+        values = [range(2)] * math.prod(space.shape)
+    elif isinstance(space, spaces.Tuple) and all(isinstance(part, spaces.Discrete) for part in space):
+        values = [range(part.start, part.start + part.n) for part in space]
+    elif isinstance(space, spaces.Box) and (np.abs([space.low, space.high]) < 1e38).all():
+        middles = (np.arange(action_bins) + 0.5) / action_bins  # of equal parts of the range, as in DiscretizeAction
+        values = [low + (high - low) * middles for low, high in zip(space.low.flat, space.high.flat, strict=True)]
+        if np.issubdtype(space.dtype, np.integer):
+            values = [np.unique(np.rint(dimension)) for dimension in values]
+    if not values or math.prod(map(len, values)) > 1_000:
+        kinds = "Discrete, and Box with bounds, MultiDiscrete, MultiBinary and Tuples of Discrete"
+        raise gym.error.Error(f"its actions are {space}; supported are {kinds} with at most 1,000 combinations")
+    table = list(itertools.product(*values))  # table[i] is combination number i
+    if not isinstance(space, spaces.Tuple):
+        table = np.array(table, space.dtype).reshape(-1, *space.shape) + getattr(space, "start", 0)
+    return gym.wrappers.TransformAction(env, table.__getitem__, spaces.Discrete(len(table)))
 
 
 def vector_observations(env: gym.Env) -> gym.Env:
     """The environment with observations (obs_dim,) float32, pixels divided by 255, and rewards of type float."""
-    scale, brightest = pixel_scale(env.observation_space), []
+    scale, seen = pixel_scale(env.observation_space), []
 
     def to_vector(obs) -> np.ndarray:
         vector = np.divide(gym.spaces.flatten(env.observation_space, obs), scale, dtype=np.float32)
-        if scale.max() > 1 and len(brightest) < 1_000:
-            brightest.append(vector[scale > 1].max())
-            if len(brightest) == 1_000 and max(brightest) < 0.1:  # probably codes of objects, as in MiniGrid
+        if len(seen) < 1_000:
+            seen.append((np.abs(vector).max(initial=0), vector[scale > 1].max(initial=0)))
+            largest, brightest = np.max(seen, axis=0) if len(seen) == 1_000 else (0, 1)
+            if scale.max() > 1 and brightest < 0.1:  # probably codes of objects, as in MiniGrid
                 gym.logger.warn(f"{env.spec.id} sends numbers below 26 as pixels: they are divided by 255")
+            if largest > 100:
+                advice = "a network learns best from numbers near 1: gymnasium.wrappers.NormalizeObservation"
+                gym.logger.warn(f"{env.spec.id} sends observations up to {largest:,.0f}; {advice}")
         return vector
 
-    env = gym.wrappers.TransformReward(env, lambda reward: float(np.asarray(reward).item()))
+    def to_float(reward) -> float:
+        if np.size(reward) != 1:
+            advice = "a wrapper must make it one number, for example gymnasium.wrappers.TransformReward(env, sum)"
+            raise Stop(f"the reward of {env.spec.id} has shape {np.shape(reward)}; {advice}", 2)
+        return float(np.asarray(reward).item())
+
+    env = gym.wrappers.TransformReward(env, to_float)
     return gym.wrappers.TransformObservation(env, to_vector, gym.spaces.Box(-np.inf, np.inf, scale.shape))
 
 
@@ -408,6 +443,45 @@ def pixel_scale(space: gym.Space) -> np.ndarray:
         raise gym.error.Error(f"its observations hold a {space}, no vector of fixed length: remove it with a wrapper")
     pixels = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and (space.high == 255).all()
     return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
+
+
+def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
+    """Warns if training and evaluation are different tasks: plays the same ten actions from the same seed in both."""
+    played = []
+    for one in (env, eval_env):
+        random.seed(seed)
+        np.random.seed(seed)
+        rows, ended = [(one.reset(seed=seed)[0], 0.0)], False
+        one.action_space.seed(seed)
+        while len(rows) <= 10 and not ended:
+            obs, reward, terminated, truncated, _ = one.step(one.action_space.sample())
+            rows.append((obs, reward))
+            ended = terminated or truncated
+        played.append((np.vstack([np.append(*row) for row in rows]), getattr(one.unwrapped, "P", None)))
+    (rows, model), (eval_rows, eval_model) = played
+    if not np.array_equal(rows, eval_rows, equal_nan=True) or model != eval_model:
+        gym.logger.warn(f"training and evaluation play different tasks: {env.spec.id} is not the same if made twice")
+
+
+@contextmanager
+def same_random_state():
+    """Puts the global random numbers of Python and NumPy back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
+def info_numbers(info: dict) -> dict[str, float]:
+    """The finite numbers and booleans in `info`, such as is_success."""
+    kinds = bool | int | float | np.bool_ | np.integer | np.floating
+    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and math.isfinite(x)}
+
+
+def means(rows: list[dict[str, float]], prefix: str) -> dict[str, float]:
+    """The mean of each name over the rows that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {prefix + name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
 def load_dataset(source: str, env: gym.Env) -> Dataset:
@@ -444,20 +518,37 @@ def read_minari(source: str, env: gym.Env) -> dict[str, np.ndarray]:
     """The same arrays from a Minari data set that was downloaded. Raises Stop."""
     import minari  # only minari:NAME needs it
 
+    def step(values, t: int):  # Minari keeps an episode as arrays, or as dicts and tuples of arrays
+        if isinstance(values, dict):
+            return {name: step(value, t) for name, value in values.items()}
+        return tuple(step(value, t) for value in values) if isinstance(values, tuple) else values[t]
+
     name, parts = source.removeprefix("minari:"), []
     while not isinstance(env, gym.wrappers.TransformObservation):  # its func makes the observations of make_env
         env = env.env
+    to_vector, space = env.func, env.env.observation_space
+    while not isinstance(env, gym.wrappers.TransformAction):  # its func makes the environment's actions of numbers
+        env = env.env
+    number_of = {str(np.asarray(env.func(i)).tolist()): i for i in range(env.action_space.n)}
+
+    def number(action) -> int:
+        text = str(np.asarray(action).tolist())
+        if text not in number_of:
+            raise Stop(f"{source} holds the action {text}, none of the {len(number_of):,} actions of {env.spec.id}", 2)
+        return number_of[text]
+
     try:
         for episode in minari.load_dataset(name).iterate_episodes():
-            shape, space = np.shape(episode.observations), env.env.observation_space
-            if isinstance(space, gym.spaces.Box) and shape[1:] != space.shape:
-                raise Stop(f"obs in {source} has the shape {shape}, not {(shape[0], *space.shape)}", 2)
-            obs = np.array([env.func(one) for one in episode.observations])
-            parts.append((obs[:-1], episode.actions, episode.rewards, obs[1:], episode.terminations))
+            length = len(episode.rewards)
+            if isinstance(space, gym.spaces.Box) and (shape := np.shape(episode.observations))[1:] != space.shape:
+                raise Stop(f"obs in {source} has the shape {shape}, not {(length + 1, *space.shape)}", 2)
+            obs = np.array([to_vector(step(episode.observations, t)) for t in range(length + 1)])
+            action = np.array([number(step(episode.actions, t)) for t in range(length)])
+            parts.append((obs[:-1], action, episode.rewards, obs[1:], episode.terminations))
         return dict(zip(Dataset._fields, map(np.concatenate, zip(*parts, strict=True)), strict=True))
     except FileNotFoundError as error:
         raise Stop(f"{name} is not on this machine: minari download {name}", 2) from error
-    except (ImportError, ValueError, TypeError, IndexError, OSError) as error:
+    except (ImportError, LookupError, ValueError, TypeError, OSError) as error:
         raise Stop(f"cannot read {name} for {env.spec.id}: {str(error).splitlines()[0]}", 2) from error
 
 
@@ -465,12 +556,15 @@ def make_run_dir(args: Args) -> Path:
     """Makes runs/{env_id}__{exp_name}__{seed}__{unix_time} with args.json. Raises Stop."""
     name = f"{args.env_id}__{args.exp_name}__{args.seed}__".replace("/", "-").replace(":", "-")
     unix_time = int(time.time())
-    while (run_dir := args.runs_dir / f"{name}{unix_time}").exists():
-        unix_time += 1
-    try:
-        run_dir.mkdir(parents=True)
-    except OSError as error:
-        raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
+    while True:
+        run_dir = args.runs_dir / f"{name}{unix_time}"
+        try:
+            run_dir.mkdir(parents=True)
+            break
+        except FileExistsError:  # another run started in the same second
+            unix_time += 1
+        except OSError as error:
+            raise Stop(f"cannot make a run folder in {args.runs_dir}: {error.strerror}", 2) from error
     sha256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # tells versions of this script apart
     versions = {package.__name__: str(package.__version__) for package in (sklearn, gym, np)}
     content = {**asdict(args), "command": sys.argv, "sha256": sha256, "python": sys.version.split()[0], **versions}
@@ -520,12 +614,17 @@ class Run:
         trained = f"{iterations} iterations over {transitions:,} transitions in {seconds:.0f} s"
         print(f"{self.args.env_id}: {summary(result, result['returns'])}; {best}; {trained}, see {self.run_dir}")
 
-    def __exit__(self, *_) -> None:
-        self.writer.close()
-        if self.wandb:
-            for path in sorted(self.run_dir.glob("videos/*.mp4")):
-                self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
-            self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
+    def __exit__(self, kind, error, _) -> None:
+        try:
+            if error and kind is not KeyboardInterrupt:
+                text = error.args[0] if kind is Stop else "".join(traceback.format_exception(error))
+                (self.run_dir / "error.txt").write_text(f"{text}\n")
+            self.writer.close()
+        finally:
+            if self.wandb:
+                for path in sorted(self.run_dir.glob("videos/*.mp4")):
+                    self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
+                self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
 
 
 def summary(metrics: dict, returns: list[float]) -> str:
@@ -538,8 +637,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     # Hides an OSError of TensorBoard's thread: the next add_scalar raises the same error in this thread.
     threading.excepthook = lambda error: issubclass(error.exc_type, OSError) or threading.__excepthook__(error)
+    sys.path.append(str(Path.cwd()))  # for --env-id module:id
     args = tyro.cli(Args, description=__doc__)
     try:
+        for flag in ("--env-kwargs",):
+            if sum(word.split("=")[0].replace("_", "-") == flag for word in sys.argv) > 1:
+                raise Stop(f"{flag} is given twice: write all its values after one {flag}", 2)
         train(args)
     except (Stop, OSError, MemoryError) as error:
         frames = traceback.extract_tb(error.__traceback__)

@@ -136,6 +136,7 @@ LADDER = (
         "continuous actions: a search for the maximum of Q(s, ·)",
         parent="dqn.py",
         differs=(
+            "imports",
             *("Args", "QNetwork", "cem", "Batch", "ReplayBuffer", "td_target", "compute_loss"),
             *("train", "evaluate", "make_env", "scaled_actions", "play"),
         ),
