@@ -317,7 +317,7 @@ def train(args: Args) -> Path:
                     run.save("best_model.pt")
                 if args.stop_at_return is not None and metrics["eval/episodic_return"] >= args.stop_at_return:
                     break
-        if clipped_mass > 0.05:
+        if updates > 0 and clipped_mass > 0.05:
             said = f"{clipped_mass:.0%} of the targets' probability lies outside --v-min {args.v_min:g}"
             progress.write(f"warning: {said} to --v-max {args.v_max:g}", file=sys.stderr)
         result = {**metrics, "returns": returns, "best_return": best_return, "best_step": best_step, "updates": updates}

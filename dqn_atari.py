@@ -102,6 +102,7 @@ class Args:
     loss: Literal["mse", "huber"] = "mse"  # squared error, or Huber's loss, which is linear for errors beyond 1
     max_grad_norm: PositiveFloat = math.inf  # longer gradients are scaled down to this norm (inf: never)
     eval_frequency: PositiveInt = 250_000  # steps between evaluations
+    stop_at_return: float | None = None  # end the run when the mean return of an evaluation reaches this number
     eval_episodes: PositiveInt = 10  # games in an evaluation, played in parallel
     eval_epsilon: Fraction | None = None  # ε in evaluations (nature 0.05, machado 0.001)
 
@@ -365,6 +366,8 @@ def train(args: Args) -> Path:
                     if metrics["eval/episodic_return"] > best_return:
                         best_return, best_step = metrics["eval/episodic_return"], global_step
                         run.save("best_model.pt")
+                    if args.stop_at_return is not None and metrics["eval/episodic_return"] >= args.stop_at_return:
+                        break
                 if due(args.checkpoint_frequency) and not last:
                     counters = global_step, updates, best_return, best_step, time.time() - start_time
                     games_begin = save_checkpoint(run, learners, rng, obs, counters)

@@ -18,7 +18,7 @@ def test_value_iteration_itself():
     frozen_lake = read_model(gym.make("FrozenLake-v1"))
     assert value_iteration(frozen_lake, GAMMA)[0].max() == pytest.approx(0.5420, abs=5e-5)
     transition = np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]])
-    chain = Model(transition, np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([1.0, 0.0]))
+    chain = Model(transition, np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([1.0, 0.0]), set())
     assert value_iteration(chain, GAMMA) == pytest.approx(np.array([[0.99, 0.99**2], [1.0, 0.99**2]]))
     assert policy_value(chain, np.array([0, 0]), GAMMA) == pytest.approx([0.99, 1.0])
 

@@ -144,6 +144,7 @@ def test_the_table_of_an_interrupted_run_is_kept(args, monkeypatch, tmp_path):
     whole = train(args(total_timesteps=349, **flags, runs_dir=tmp_path / "whole"))
     make_env = tabular_q.make_env
     monkeypatch.setattr(tabular_q, "make_env", lambda *a: Interrupted(make_env(*a)))
+    monkeypatch.setattr(tabular_q, "warn_of_differences", lambda *_: None)  # it makes steps, too
     with pytest.raises(KeyboardInterrupt):
         train(args(**flags))
     (run_dir,) = (tmp_path / "runs").iterdir()
@@ -212,6 +213,7 @@ def test_two_tables_learn_in_turns_by_a_coin(args, monkeypatch, spy, double, tab
 def test_two_tables_act_by_their_sum(args, monkeypatch, seed):
     """Action 0 costs 1 and is tried first. After either table has learned its cost, action 0 is not chosen again."""
     env = OneState(pays=[-1.0, 0.0])
+    monkeypatch.setattr(tabular_q, "warn_of_differences", lambda *_: None)  # it makes steps, too
     monkeypatch.setattr(tabular_q, "make_env", lambda *_: env)
     flags = {"double": True, "start_e": 0.0, "end_e": 0.0, "gamma": 0.0, "seed": seed, "eval_frequency": 20}
     train(args(total_timesteps=20, eval_episodes=1, **flags))
@@ -224,6 +226,7 @@ CHAIN = Model(  # 0 -> 1 -> the end, by action 0, with reward 1 at the end; acti
     transition=np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]]),
     reward=np.array([[0.0, 0.0], [1.0, 0.0]]),
     start=np.array([1.0, 0.0]),
+    outcomes={(0, 0, 0.0, 1, False), (0, 1, 0.0, 0, False), (1, 0, 1.0, 1, True), (1, 1, 0.0, 0, False)},
 )
 
 
@@ -238,7 +241,7 @@ def test_q_of_a_loop_is_as_near_as_promised():
 
     A change of d in the last round leaves an error of 0.99 d / (1 - 0.99), so that d = 1e-10 would leave 1e-8.
     """
-    loop = tabular_q.Model(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones(1))
+    loop = tabular_q.Model(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones(1), set())
     assert tabular_q.value_iteration(loop, 0.99)[0, 0] == pytest.approx(100, abs=1.1e-10, rel=0)
 
 
@@ -264,7 +267,7 @@ def test_exact_metrics_of_a_chain():
 def test_reachable_states():
     transition = np.zeros((4, 2, 4))
     transition[0, 1, 2] = transition[2, 0, 0] = transition[3, 0, 0] = 1
-    model = Model(transition, np.zeros((4, 2)), np.array([1.0, 0, 0, 0]))
+    model = Model(transition, np.zeros((4, 2)), np.array([1.0, 0, 0, 0]), set())
     assert tabular_q.reachable(model).tolist() == [True, False, True, False]
 
 
@@ -339,6 +342,7 @@ def test_metrics(args):
     logged = scalars(train(args()))
     expected = "charts/episodic_return charts/episodic_length charts/SPS charts/epsilon charts/q_error losses/td_error "
     expected += "eval/episodic_return eval/episodic_return_std eval/q_predicted eval/q_realised eval/exact_return "
+    expected += "charts/info/prob eval/info/prob "  # in FrozenLake's info
     assert set(logged) == {*expected.split(), "eval/optimal_return"}
     assert [step for step, _ in logged["charts/q_error"]] == [1_000, 2_000]
     assert logged["eval/optimal_return"][0][1] == pytest.approx(0.7402, abs=5e-5)
