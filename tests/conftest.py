@@ -20,7 +20,7 @@ __all__ = ["ROOT", "Counter", "Spaces", "gradient", "linear_network", "played", 
 
 
 class Counter(gym.Env):
-    """Observation = a number that no other step ever has; +1 a step, and on to the next thousand at a reset without seed.
+    """Observation = a number that no other step ever has; +1 a step, and on to the next thousand at a reset
 
     Episodes of 5 steps, alternately terminated and truncated. Rewards 1, 2, 3, 4, 5: an episode returns 15.
     """
