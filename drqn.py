@@ -41,7 +41,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -243,8 +243,7 @@ def train(args: Args) -> Path:
     buffer = ReplayBuffer(args.buffer_size, obs_dim, args.sequence_length, args.burn_in)
     exploration_steps = args.exploration_fraction * args.total_timesteps
 
-    # Closes all three, however the run ends.
-    with Run(args, run_dir, q_network) as run, env, nullcontext() if one_env else eval_env:
+    with Run(args, run_dir, q_network) as run, closed_at_end(env, eval_env):  # however the run ends
         if not args.eval_env_kwargs:
             warn_of_differences(env, eval_env, args.seed)
         obs, _ = env.reset(seed=args.seed)
@@ -502,6 +501,19 @@ def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
 
 
 @contextmanager
+def closed_at_end(*envs: gym.Env):
+    """Closes each environment once. An error in close() is a warning, so that it does not spoil a finished run."""
+    try:
+        yield
+    finally:
+        for env in set(envs):
+            try:
+                env.close()
+            except Exception as error:
+                gym.logger.warn(f"close() of {env} failed: {error!r}")
+
+
+@contextmanager
 def same_random_state():
     """Puts the global random numbers of Python and NumPy back afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
@@ -630,7 +642,7 @@ def play(args: Args) -> None:
         q_network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     except Exception as error:  # the file may hold anything
         raise Stop(f"{path} does not hold weights for {args.env_id}: {' '.join(str(error).split()):.300}", 2) from error
-    with env:
+    with closed_at_end(env):
         if args.capture_video:
             env.start_recording("eval-episode-0")
         print(f"{args.env_id}: {summary(*evaluate(env, q_network.q_values, args, args.final_eval_episodes))}")

@@ -228,7 +228,10 @@ def train(args: Args) -> Path:
     with Run(args, run_dir) as run, ExitStack() as stack:  # closes all, however the run ends
         num_envs = min(args.num_eval_envs, max(args.eval_episodes, args.final_eval_episodes))
         video_dirs = [run_dir / "videos", *[None] * (num_envs - 1)]  # only the first environment records
-        envs = [stack.enter_context(make_env(args, video_dir)) for video_dir in video_dirs]
+        envs = []
+        for video_dir in video_dirs:
+            envs.append(make_env(args, video_dir))
+            stack.enter_context(closed_at_end(envs[-1]))
         warn_of_differences(envs[0], envs[-1], args.seed)
         progress = stack.enter_context(tqdm(total=args.iterations, unit="iteration", disable=None))
         for part, steps in enumerate(np.array_split(range(args.dataset_size), parts)):
@@ -461,6 +464,19 @@ def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
     (rows, model), (eval_rows, eval_model) = played
     if not np.array_equal(rows, eval_rows, equal_nan=True) or model != eval_model:
         gym.logger.warn(f"training and evaluation play different tasks: {env.spec.id} is not the same if made twice")
+
+
+@contextmanager
+def closed_at_end(*envs: gym.Env):
+    """Closes each environment once. An error in close() is a warning, so that it does not spoil a finished run."""
+    try:
+        yield
+    finally:
+        for env in set(envs):
+            try:
+                env.close()
+            except Exception as error:
+                gym.logger.warn(f"close() of {env} failed: {error!r}")
 
 
 @contextmanager
