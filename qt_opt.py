@@ -453,7 +453,7 @@ def vector_observations(env: gym.Env) -> gym.Env:
                 gym.logger.warn(f"{env.spec.id} sends numbers below 26 as pixels: they are divided by 255")
             if largest > 100:
                 advice = "a network learns best from numbers near 1: gymnasium.wrappers.NormalizeObservation"
-                gym.logger.warn(f"{env.spec.id} sends observations up to {largest:,.0f}; {advice}")
+                gym.logger.warn(f"{env.spec.id} sends observations beyond 100; {advice}")
         return vector
 
     def to_float(reward) -> float:
@@ -479,6 +479,8 @@ def pixel_scale(space: gym.Space) -> np.ndarray:
 
 def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
     """Warns if training and evaluation are different tasks: plays the same ten actions from the same seed in both."""
+    if env is eval_env:
+        return
     played = []
     for one in (env, eval_env):
         random.seed(seed)
@@ -489,7 +491,8 @@ def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
             obs, reward, terminated, truncated, _ = one.step(one.action_space.sample())
             rows.append((obs, reward))
             ended = terminated or truncated
-        played.append((np.vstack([np.append(*row) for row in rows]), getattr(one.unwrapped, "P", None)))
+        model = getattr(one.unwrapped, "P", None)
+        played.append((np.vstack([np.append(*row) for row in rows]), str(model) if isinstance(model, dict) else ""))
     (rows, model), (eval_rows, eval_model) = played
     if not np.array_equal(rows, eval_rows, equal_nan=True) or model != eval_model:
         gym.logger.warn(f"training and evaluation play different tasks: {env.spec.id} is not the same if made twice")
@@ -649,9 +652,9 @@ def play(args: Args) -> None:
         trained = replace(args, **{name: content[name] for name in names[names.index("env_id") :] if name in content})
     except ValueError as error:
         raise Stop(f"{stored} is not what a run writes: {error}", 2) from error
-    args = tyro.cli(Args, default=trained)  # reads the command line again, over the stored flags
-    pairs = trained.env_kwargs + args.env_kwargs  # the command line wins for each NAME=VALUE
-    args.env_kwargs = tuple({pair.split("=")[0]: pair for pair in pairs}.values())
+    default = replace(trained, env_kwargs=(), eval_env_kwargs=())
+    args = tyro.cli(Args, default=default)  # reads the command line again, over the stored flags
+    args.env_kwargs = trained.env_kwargs + trained.eval_env_kwargs + args.env_kwargs  # of a name the last wins
     env = make_env(args, path.parent / "videos")
     q_network = QNetwork(env.observation_space.shape[0], env.action_space.shape[0], args)
     try:

@@ -605,7 +605,8 @@ def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
         values = [range(part.start, part.start + part.n) for part in space]
     elif isinstance(space, spaces.Box) and (np.abs([space.low, space.high]) < 1e38).all():
         middles = (np.arange(action_bins) + 0.5) / action_bins  # of equal parts of the range, as in DiscretizeAction
-        values = [low + (high - low) * middles for low, high in zip(space.low.flat, space.high.flat, strict=True)]
+        bounds = zip(space.low.flat, space.high.flat, strict=True)
+        values = [(1 - middles) * low + middles * high for low, high in bounds]
         if np.issubdtype(space.dtype, np.integer):
             values = [np.unique(np.rint(dimension)) for dimension in values]
     if not values or math.prod(map(len, values)) > 1_000:
@@ -630,7 +631,7 @@ def vector_observations(env: gym.Env) -> gym.Env:
                 gym.logger.warn(f"{env.spec.id} sends numbers below 26 as pixels: they are divided by 255")
             if largest > 100:
                 advice = "a network learns best from numbers near 1: gymnasium.wrappers.NormalizeObservation"
-                gym.logger.warn(f"{env.spec.id} sends observations up to {largest:,.0f}; {advice}")
+                gym.logger.warn(f"{env.spec.id} sends observations beyond 100; {advice}")
         return vector
 
     def to_float(reward) -> float:
@@ -656,6 +657,8 @@ def pixel_scale(space: gym.Space) -> np.ndarray:
 
 def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
     """Warns if training and evaluation are different tasks: plays the same ten actions from the same seed in both."""
+    if env is eval_env:
+        return
     played = []
     for one in (env, eval_env):
         random.seed(seed)
@@ -666,7 +669,8 @@ def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
             obs, reward, terminated, truncated, _ = one.step(one.action_space.sample())
             rows.append((obs, reward))
             ended = terminated or truncated
-        played.append((np.vstack([np.append(*row) for row in rows]), getattr(one.unwrapped, "P", None)))
+        model = getattr(one.unwrapped, "P", None)
+        played.append((np.vstack([np.append(*row) for row in rows]), str(model) if isinstance(model, dict) else ""))
     (rows, model), (eval_rows, eval_model) = played
     if not np.array_equal(rows, eval_rows, equal_nan=True) or model != eval_model:
         gym.logger.warn(f"training and evaluation play different tasks: {env.spec.id} is not the same if made twice")
@@ -826,9 +830,9 @@ def play(args: Args) -> None:
         trained = replace(args, **{name: content[name] for name in names[names.index("env_id") :] if name in content})
     except ValueError as error:
         raise Stop(f"{stored} is not what a run writes: {error}", 2) from error
-    args = tyro.cli(Args, default=trained)  # reads the command line again, over the stored flags
-    pairs = trained.env_kwargs + args.env_kwargs  # the command line wins for each NAME=VALUE
-    args.env_kwargs = tuple({pair.split("=")[0]: pair for pair in pairs}.values())
+    default = replace(trained, env_kwargs=(), eval_env_kwargs=())
+    args = tyro.cli(Args, default=default)  # reads the command line again, over the stored flags
+    args.env_kwargs = trained.env_kwargs + trained.eval_env_kwargs + args.env_kwargs  # of a name the last wins
     env = make_env(args, path.parent / "videos")
     q_network = QNetwork(env.observation_space.shape[0], int(env.action_space.n), args)
     try:
