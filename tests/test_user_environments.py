@@ -1,6 +1,8 @@
 """Environments of users (known bugs 64 to 69): of some there is only one, some draw from the global generators, check
-their actions, render long episodes or nothing, send arrays or NaN, or fail."""
+their actions, render long episodes or nothing, send arrays or NaN, or fail. And foreign ones (issue 42): they draw from
+their spaces or make another task each time, close twice badly, pay vectors, have no time limit, or report success."""
 
+import itertools
 import json
 import math
 import random
@@ -20,6 +22,7 @@ import dqn
 import dqn_atari
 import fqi
 import pqn
+import qt_opt
 import tabular_q
 
 
@@ -30,7 +33,8 @@ class User(gym.Env):
     observation_space, action_space = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
     there = False
 
-    def __init__(self, length=5, alone=False, picture=None, arrays=False, fails=None, numbers=False, render_mode=None):
+    def __init__(self, length=5, alone=False, picture=None, arrays=False, fails=None, numbers=False, seeds=False,
+                 render_mode=None):  # fmt: skip
         """fails: (number of a step, an exception to raise there, or (observation, reward) to send there)."""
         if alone and User.there:
             raise RuntimeError("the port is taken")
@@ -39,7 +43,7 @@ class User(gym.Env):
         if numbers:
             self.observation_space = gym.spaces.Box(-1, 3, ())
         self.length, self.alone, self.picture, self.render_mode = length, alone, picture, render_mode
-        self.arrays, self.fails, self.steps = arrays, fails, 0
+        self.arrays, self.fails, self.steps, self.seeds = arrays, fails, 0, seeds
         User.there = True
 
     def close(self):
@@ -47,6 +51,9 @@ class User(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        if self.seeds and seed is not None:
+            random.seed(seed)
+            np.random.seed(seed)
         self.t = 0
         return random.randrange(3), {}
 
@@ -66,7 +73,51 @@ class User(gym.Env):
         return self.picture
 
 
+class Told(gym.Env):
+    """Episodes of `length` steps that pay `pays` each and show `shows`; the last step's info is `info`."""
+
+    def __init__(self, length=5, pays=1.0, shows=0.0, draws="", info=None, closes=2, made=False, **others):
+        self.observation_space, self.action_space = gym.spaces.Box(-1e5, 1e5, (1,)), gym.spaces.Discrete(2)
+        self.length, self.pays, self.shows, self.draws, self.info = length, pays, shows, draws, info or {}
+        self.closes, self.others, self.first = closes, others, None
+        if made:  # the task is drawn when the environment is made
+            self.pays, self.shows = np.random.normal(size=2)
+            self.P = np.full((2, 2), self.pays)  # not Gymnasium's lists
+
+    def observe(self):
+        if self.draws == "observation_space":
+            self.shows = self.pays = float(self.observation_space.sample()[0])
+        elif self.draws == "action_space":
+            self.shows = self.pays = float(self.action_space.sample())
+        elif self.draws == "np_random":
+            self.shows = self.np_random.uniform(0, 20_000)
+        elif self.draws == "first reset":
+            self.shows = self.pays = self.first.normal()
+        return np.float32([self.shows])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.seed = 0, seed
+        if self.first is None:  # a generator that no later reset seeds
+            self.first = np.random.default_rng(seed)
+        return self.observe(), {}
+
+    def step(self, action):
+        self.t += 1
+        ends = self.t == self.length
+        info = self.info(self) if ends and callable(self.info) else {}
+        return self.observe(), self.pays, ends, False, info
+
+    def close(self):
+        self.closes -= 1
+        if self.closes == 0:
+            raise RuntimeError("it was closed before")
+
+
 SCRIPTS = [dqn, tabular_q, fqi, pqn]
+FLAGS = {dqn: "--total-timesteps 400 --learning-starts 200 --batch-size 16", tabular_q: "--total-timesteps 400"}
+FLAGS[fqi] = "--dataset-size 400 --iterations 2 --dataset data.npz"
+FLAGS[pqn] = "--total-timesteps 400 --num-envs 1"
 
 
 @pytest.fixture
@@ -83,6 +134,26 @@ def register():
     yield make
     for env_id in made:
         del gym.registry[env_id]
+
+
+@pytest.fixture
+def told():
+    """told(**arguments) -> id of a Told with these arguments."""
+    made = []
+
+    def make(max_episode_steps=100, **arguments):
+        made.append(f"Told{len(made)}-v0")
+        options = {"kwargs": arguments, "disable_env_checker": True, "max_episode_steps": max_episode_steps}
+        gym.register(made[-1], Told, **options)
+        return made[-1]
+
+    yield make
+    for env_id in made:
+        del gym.registry[env_id]
+
+
+def result(run_dir):
+    return json.loads((run_dir / "result.json").read_text())
 
 
 def small(script, tmp_path, **arguments):
@@ -353,10 +424,7 @@ def test_numbers_declared_as_pixels(choices, monkeypatch, brightest, warned):
 def test_numbers_that_are_not_finite_end_the_run(tmp_path, register, script, call_main, sent):
     """Exit code 1 and one sentence: with both suspects, or, where numbers are checked at once, with the environment."""
     env_id = register(fails=(123, sent), numbers=not math.isfinite(sent[0]))
-    flags = {dqn: "--total-timesteps 400 --learning-starts 200 --batch-size 16", tabular_q: "--total-timesteps 400"}
-    flags[fqi] = "--dataset-size 400 --iterations 2 --dataset data.npz"
-    flags[pqn] = "--total-timesteps 400 --num-envs 1"
-    code, _, err = call_main(script, f"--env-id {env_id} {flags[script]}")
+    code, _, err = call_main(script, f"--env-id {env_id} {FLAGS[script]}")
     last = err.splitlines()[-1]
     assert code == 1 and last.startswith("error: ") and "Traceback" not in err
     suspects = "--learning-rate is too high, or the environment sent a number that is not finite"
@@ -446,3 +514,303 @@ def test_videos_go_to_wandb(tmp_path, monkeypatch):
         sorted(videos) == sorted(f"videos/{path.stem}" for path in (run_dir / "videos").iterdir()) and len(videos) == 2
     )
     assert all(isinstance(video, wandb.Video) for video in videos.values())
+
+
+# Foreign environments
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_true_false_none_and_null_are_words_in_any_case(told, script):
+    pairs = ("a=true", "b=False", "c=FALSE", "d=none", "e=Null", "f=no", "g=1")
+    env = script.make_env(script.Args(env_id=told(), env_kwargs=pairs))
+    expected = {"a": True, "b": False, "c": False, "d": None, "e": None, "f": "no", "g": 1}
+    assert env.unwrapped.others == expected and env.unwrapped.others["a"] is True
+
+
+@pytest.mark.parametrize("script", [dqn, tabular_q, pqn])
+def test_arguments_of_the_environment_are_merged_by_name_when_it_is_played_again(tmp_path, told, call_main, script):
+    """Stored are a = 1 and b = 2, and c = 3 for evaluations. What is given wins, and the rest stays."""
+    flags = {"env_kwargs": ("a=1", "b=2"), "eval_env_kwargs": ("c=3",), "env_id": told(), "save_model": True}
+    if script is tabular_q:
+        del flags["save_model"]
+    run_dir = train(small(script, tmp_path, **flags))
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        evaluate = script.evaluate
+        patch.setattr(script, "evaluate", lambda env, *rest: [seen.append(env), evaluate(env, *rest)][1])
+        for given in ("", "--env-kwargs b=4 c=5", "--eval-env-kwargs d=6"):
+            assert call_main(script, f"--evaluate {run_dir} {given}")[0] == 0
+    stored = {"a": 1, "b": 2, "c": 3}
+    assert [env.unwrapped.others for env in seen] == [stored, stored | {"b": 4, "c": 5}, stored | {"d": 6}]
+
+
+@pytest.mark.parametrize("script", [dqn, tabular_q, pqn])
+def test_some_arguments_reach_only_the_environment_of_the_evaluations(tmp_path, told, script):
+    """Episodes of 5 steps in training and of 3 in evaluations, 1 a step; also where the only one is at the end."""
+    for frequency in (200, 1_000):
+        flags = {"eval_env_kwargs": ("length=3",), "eval_frequency": frequency, "total_timesteps": 1_000}
+        run_dir = train(small(script, tmp_path / str(frequency), env_id=told(), **flags))
+        assert {length for _, length in scalars(run_dir)["charts/episodic_length"]} == {5.0}
+        assert result(run_dir)["returns"] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_why_a_run_failed_is_in_its_folder(tmp_path, register, script):
+    """error.txt has the sentence of a Stop, else the traceback; Ctrl-C is no failure."""
+    ends = {"nan": (0, np.nan), "gone": OSError("the simulator is gone"), "Ctrl-C": KeyboardInterrupt()}
+    texts = {}
+    for name, end in ends.items():
+        with pytest.raises((script.Stop, OSError, KeyboardInterrupt)) as error:
+            train(small(script, tmp_path / name, env_id=register(fails=(123, end))))
+        (run_dir,) = (tmp_path / name / "runs").iterdir()
+        texts[name] = (run_dir / "error.txt").read_text() if (run_dir / "error.txt").exists() else ""
+        if name == "nan":
+            assert texts[name] == f"{error.value.args[0]}\n"
+    assert texts["gone"].startswith("Traceback") and __file__ in texts["gone"] and texts["Ctrl-C"] == ""
+    assert texts["gone"].endswith("OSError: the simulator is gone\n\n")
+    assert not (train(small(script, tmp_path, env_id=register())) / "error.txt").exists()
+
+
+DIFFERENT = "play different tasks"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_training_and_evaluation_on_different_tasks(tmp_path, told, recwarn, script):
+    """FrozenLake draws a map in each constructor. What is drawn from NumPy's global generator is the same, however."""
+    steps = {} if script is fqi else {"total_timesteps": 1_000}
+    run_dir = train(small(script, tmp_path, env_id=told(made=True), **steps))
+    assert not [warning for warning in recwarn if DIFFERENT in str(warning.message)]
+    if script is not fqi:  # it logs no episodes of the collection
+        charts = scalars(run_dir)["charts/episodic_return"]
+        assert charts[-1][1] == pytest.approx(result(run_dir)["returns"][-1]), "five steps of the same reward"
+    train(small(script, tmp_path, env_id="FrozenLake-v1", env_kwargs=("map_name=none",)))
+    (warning,) = [str(warning.message) for warning in recwarn if DIFFERENT in str(warning.message)]
+    assert "FrozenLake-v1 is not the same if made twice" in warning
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_one_environment_is_one_task(tmp_path, told, recwarn, script):
+    """Where it also evaluates, there is nothing to compare: a second episode from the same seed may be another one."""
+    one = {"num_eval_envs": 1} if script is fqi else {"eval_frequency": 1_000}
+    train(small(script, tmp_path, env_id=told(draws="first reset"), **one))
+    assert not [warning for warning in recwarn if DIFFERENT in str(warning.message)]
+
+
+STANDARD = "CartPole-v1 Acrobot-v1 MountainCar-v0 Pendulum-v1 LunarLander-v3"
+TOY_TEXT = "FrozenLake-v1 Taxi-v4 CliffWalking-v1 Blackjack-v1"
+
+
+@pytest.mark.parametrize(("script", "env_ids"), [(dqn, STANDARD), (dqn, TOY_TEXT), (tabular_q, TOY_TEXT)])
+def test_standard_environments_are_the_same_if_made_twice(tmp_path, recwarn, script, env_ids):
+    for env_id in env_ids.split():
+        for kwargs in ((), ("map_name=8x8",)) if env_id.startswith("Frozen") else ((),):
+            args = script.Args(env_id=env_id, env_kwargs=kwargs)
+            script.warn_of_differences(script.make_env(args), script.make_env(args, tmp_path), args.seed)
+    assert not [str(warning.message) for warning in recwarn if DIFFERENT in str(warning.message)]
+
+
+@pytest.mark.parametrize("seeds", [False, True])
+@pytest.mark.parametrize("script", [dqn, tabular_q, pqn])
+def test_evaluations_leave_the_global_generators_as_they_were(tmp_path, register, script, seeds):
+    """User draws from them, and some environments seed them in their reset: training is that of one evaluation."""
+    flags = {"env_id": register(seeds=seeds), "total_timesteps": 1_000} | ({"num_steps": 100} if script is pqn else {})
+    often, once = (train(small(script, tmp_path, eval_frequency=frequency, **flags)) for frequency in (200, 1_000))
+    assert scalars(often)["charts/episodic_return"] == scalars(once)["charts/episodic_return"]
+    assert len(scalars(often)["eval/episodic_return"]) == 5
+
+
+def test_evaluations_of_fqi_leave_the_global_generators_as_they_were(tmp_path, register):
+    """Between two parts of the collection, both at random, are one evaluation or two."""
+    data = []
+    for frequency in (1, 2):
+        path, flags = tmp_path / f"{frequency}.npz", {"collections": 2, "epsilon": 1.0, "eval_frequency": frequency}
+        train(small(fqi, tmp_path, env_id=register(), dataset=path, **flags))
+        data.append(np.load(path)["reward"].tolist())
+    assert data[0] == data[1] and len(data[0]) == 400
+
+
+@pytest.mark.parametrize("draws", ["action_space", "observation_space", "first reset"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_same_command_twice_is_the_same_run(tmp_path, told, script, draws):
+    """Also where an environment draws from its spaces, or from a generator that only its first reset seeds."""
+    env_id = told(draws=draws)
+    runs = [scalars(train(small(script, tmp_path, env_id=env_id, seed=seed))) for seed in (3, 3, 4)]
+    for run in runs:
+        run.pop("charts/SPS", None)  # only the clock may differ
+    assert runs[0] == runs[1] and runs[0] != runs[2]
+
+
+def test_the_environments_of_pqn_draw_different_numbers_from_their_spaces(tmp_path, told, monkeypatch):
+    played, step = {}, Told.step
+
+    def watched(self, action):
+        played.setdefault(id(self), []).append(self.shows)
+        return step(self, action)
+
+    monkeypatch.setattr(Told, "step", watched)
+    monkeypatch.setattr(pqn, "evaluate", lambda *_: ({"eval/episodic_return": 0.0}, [0.0]))
+    monkeypatch.setattr(pqn, "summary", lambda *_: "")
+    train(small(pqn, tmp_path, env_id=told(draws="observation_space"), num_envs=4, num_steps=25))
+    first, *others = (numbers[-100:] for numbers in played.values())  # without those of warn_of_differences
+    assert len(others) == 4 and len({tuple(numbers) for numbers in (first, *others)}) == 5
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_environment_is_closed_once(tmp_path, told, recwarn, script):
+    """Also where one both trains and evaluates. An error in the first close() is a warning after a complete run."""
+    for one in ({}, {"num_eval_envs": 1} if script is fqi else {"eval_frequency": 1_000}):
+        assert (train(small(script, tmp_path, env_id=told(), **one)) / "result.json").exists()
+    assert not [warning for warning in recwarn if "close()" in str(warning.message)]
+    assert (train(small(script, tmp_path, env_id=told(closes=1), **one)) / "result.json").exists()
+    (said,) = {str(warning.message) for warning in recwarn if "close() of" in str(warning.message)}
+    assert "it was closed before" in said
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, qt_opt])
+def test_bounds_of_the_largest_float_are_none(tmp_path, choices, call_main, script):
+    """They would send inf and nan to the environment."""
+    code, _, err = call_main(script, f"--env-id {choices(gym.spaces.Box(-3.4e38, 3.4e38, (1,)))}")
+    assert code == 2 and err.startswith("error: cannot make Choices-v0: its actions are Box(")
+    assert "supported are" in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_vector_of_rewards_is_named_with_its_shape(told, call_main, script):
+    code, _, err = call_main(script, f"--env-id {told(pays=np.ones(2))} {FLAGS[script]}")
+    assert code == 2 and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("error: the reward of Told0-v0 has shape (2,); a wrapper must make it one")
+
+
+GRIDS = {  # space, the actions that 3 bins make of it: the middles of three parts of each range, and whole numbers once
+    "whole numbers": (gym.spaces.Box(-2, 2, (2,), np.int64), [[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)]),
+    "a small range": (gym.spaces.Box(0, 1, (2,), np.uint8), [[0, 0], [0, 1], [1, 0], [1, 1]]),
+    "a byte": (gym.spaces.Box(-120, 120, (), np.int8), [-80, 0, 80]),
+    "a float": (gym.spaces.Box(-3, 3, ()), [-2, 0, 2]),
+    "an array of one": (gym.spaces.Box(-3, 3, (1,), np.float64), [[-2], [0], [2]]),
+    "a matrix": (gym.spaces.Box(-3, 3, (1, 1)), [[[-2]], [[0]], [[2]]]),
+    "a start": (gym.spaces.MultiDiscrete([2, 2], start=[0, 5]), [[0, 5], [0, 6], [1, 5], [1, 6]]),
+    "a tuple": (gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.Discrete(2, start=-1)]),
+                [[0, -1], [0, 0], [1, -1], [1, 0]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("name", GRIDS)
+def test_an_environment_gets_actions_in_its_own_shape_and_type(choices, monkeypatch, script, name):
+    (space, expected), sent = GRIDS[name], []
+    monkeypatch.setattr(Choices, "step", lambda self, action: [sent.append(action), (1, 0.0, True, False, {})][1])
+    env = script.make_env(script.Args(env_id=choices(space), action_bins=3))
+    for action in range(int(env.action_space.n)):
+        env.reset()
+        env.step(action)
+    assert np.array(sent) == pytest.approx(np.array(expected))
+    for action in sent:
+        if isinstance(space, gym.spaces.Tuple):
+            assert type(action) is tuple and action in space
+        else:
+            assert (np.shape(action), action.dtype) == (space.shape, space.dtype) and space.contains(np.asarray(action))
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_qt_opt_sends_actions_in_the_environments_shape(choices, monkeypatch, shape):
+    """Half of the way from the middle of [-3, 3] to its upper bound is 1.5."""
+    sent = []
+    monkeypatch.setattr(Choices, "step", lambda self, action: [sent.append(action), (1, 0.0, True, False, {})][1])
+    env = qt_opt.make_env(qt_opt.Args(env_id=choices(gym.spaces.Box(-3, 3, shape))))
+    env.reset()
+    env.step(np.float32([0.5]))
+    assert (np.shape(sent[0]), sent[0].dtype, float(np.ravel(sent[0])[0])) == (shape, np.float32, 1.5)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_environment_without_a_time_limit(tmp_path, told, script):
+    """One warning on the terminal, with the limit that it gets; none if one is given."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # as a terminal shows them
+        train(small(script, tmp_path, env_id=told(max_episode_steps=None)))
+        said = [str(warning.message) for warning in caught if "no time limit" in str(warning.message)]
+        assert len(said) == 1 and "episodes end after 10,000 steps" in said[0]
+        train(small(script, tmp_path, env_id=told(max_episode_steps=None), max_episode_steps=7))
+        train(small(script, tmp_path, env_id=told()))
+    assert len([warning for warning in caught if "no time limit" in str(warning.message)]) == 1
+
+
+def reports(env):
+    """Success in episodes of an even seed, and of none; the things below are no numbers."""
+    success = env.seed is None or env.seed % 2 == 0
+    numbers = {"is_success": success, "distance": np.float32(2.5), "steps": np.int64(env.t)}
+    return numbers | {"text": "x", "array": np.ones(2), "nan": math.nan, "none": None}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_numbers_of_info_at_an_episodes_end(tmp_path, told, script):
+    """The evaluation has four episodes with the seeds n, n + 1, n + 2 and n + 3: two are even, two a success."""
+    steps = {} if script is fqi else {"total_timesteps": 1_000}
+    run_dir = train(small(script, tmp_path, env_id=told(info=reports), seed=2, final_eval_episodes=4, **steps))
+    means = {name: x for name, x in result(run_dir).items() if name.startswith("eval/info/")}
+    assert means == {"eval/info/is_success": 0.5, "eval/info/distance": 2.5, "eval/info/steps": 5.0}
+    charts = {name: rows[-1][1] for name, rows in scalars(run_dir).items() if name.startswith("charts/info/")}
+    if script is not fqi:  # it logs no episodes of the collection
+        assert charts == {"charts/info/is_success": 1.0, "charts/info/distance": 2.5, "charts/info/steps": 5.0}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_number_that_only_some_episodes_report(tmp_path, told, script):
+    """Half of them report 3, so 3 is the mean of those that have it, also where two end in the same step."""
+    env_id = told(info=lambda env: {"bonus": 3.0} if env.np_random.random() < 0.5 else {})
+    steps = {} if script is fqi else {"total_timesteps": 1_000}
+    run_dir = train(small(script, tmp_path, env_id=env_id, final_eval_episodes=20, **steps))
+    assert result(run_dir)["eval/info/bonus"] == 3.0
+    assert {mean for _, mean in scalars(run_dir).get("charts/info/bonus", [])} == (set() if script is fqi else {3.0})
+
+
+@pytest.mark.parametrize(("shows", "warned"), [(100.0, 0), (-101.0, 1), (20_000.0, 1)])
+def test_observations_in_the_hundreds_and_thousands(told, shows, warned):
+    """After 1,000 observations; however many follow, one warning."""
+    env = dqn.make_env(dqn.Args(env_id=told(length=3_000, shows=shows, max_episode_steps=3_000)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        env.reset()
+        for step in range(2, 2_501):
+            env.step(0)
+            said = [str(w.message) for w in caught if "gymnasium.wrappers.NormalizeObservation" in str(w.message)]
+            assert len(said) == (warned if step >= 1_000 else 0)
+
+
+@pytest.mark.parametrize("script", [dqn, pqn])
+def test_large_observations_are_said_once(tmp_path, told, script):
+    """Not by each of the two or three environments that send 1,000 of them, all different."""
+    flags = {"total_timesteps": 2_400, "eval_frequency": 2_400, "eval_episodes": 200}
+    flags |= {"learning_starts": 2_300} if script is dqn else {"num_steps": 600}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # as a terminal shows them
+        train(small(script, tmp_path, env_id=told(draws="np_random"), **flags))
+    assert len([w for w in caught if "NormalizeObservation" in str(w.message)]) == 1
+
+
+def test_nothing_is_said_of_cartpoles_observations(recwarn):
+    env = dqn.make_env(dqn.Args())
+    env.reset(seed=1)
+    for step in range(1_100):
+        _, _, terminated, truncated, _ = env.step(step % 2)
+        if terminated or truncated:
+            env.reset()
+    assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize("script", [dqn, tabular_q, pqn])
+def test_a_run_ends_at_the_evaluation_that_reaches_a_return(tmp_path, told, script):
+    """Five steps of 1 return 5."""
+    for aim, step in ((4.9, 200), (5.0, 200), (5.1, 400), (None, 400)):
+        run_dir = train(small(script, tmp_path / str(aim), env_id=told(), stop_at_return=aim))
+        assert (result(run_dir)["global_step"], result(run_dir)["best_step"]) == (step, 200)
+
+
+def test_one_step_episodes_are_logged_every_100_steps(tmp_path, told, monkeypatch):
+    """The k-th episode pays k: the means are those of 1 to 100, 101 to 200, ..."""
+    monkeypatch.setattr(dqn, "warn_of_differences", lambda *_: None)  # it makes steps, too
+    pays = itertools.count(1)
+    monkeypatch.setattr(Told, "step", lambda self, action: (self.observe(), float(next(pays)), True, False, {}))
+    logged = scalars(train(small(dqn, tmp_path, env_id=told(), eval_frequency=400)))
+    assert logged["charts/episodic_return"] == [(100 * k, 100 * k - 49.5) for k in range(1, 5)]
+    assert logged["charts/episodic_length"] == [(100 * k, 1.0) for k in range(1, 5)]
