@@ -308,6 +308,8 @@ def train(args: Args) -> Path:
             return every > 0 and global_step // every > step_before // every
 
         with Run(args, run_dir, q_network) as run:
+            for name in ("WANDB_RUN_ID", "WANDB_RESUME") if saved and saved.get("wandb_id") else ():
+                del os.environ[name]  # a later run of this process is another one
             progress = tqdm(total=args.total_timesteps, initial=first_step, unit="step", disable=None)
             for step_before in range(first_step, args.total_timesteps, args.num_envs):
                 global_step = step_before + args.num_envs
@@ -687,10 +689,11 @@ def load_checkpoint(args: Args) -> tuple[Args, dict]:
     for name, value in own.items():
         if value != stored.get(name):
             raise Stop(f"{run_dir}/checkpoint.pt is of another run, with {name} {value}, not {stored.get(name)}", 2)
-    if saved["wandb_id"]:  # W&B keeps what it has: steps after the checkpoint are there twice
+    if saved.get("wandb_id"):  # W&B keeps what it has: steps after the checkpoint are there twice
         os.environ |= {"WANDB_RUN_ID": saved["wandb_id"], "WANDB_RESUME": "allow"}
     for path in run_dir.glob("events.*"):
         os.truncate(path, saved["events"].get(path.name, 0))
+    (run_dir / "error.txt").unlink(missing_ok=True)  # it goes on
     return Args(**own), saved
 
 

@@ -7,10 +7,12 @@ import re
 import signal
 import time
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import wandb
 from conftest import scalars, train
 
 import dqn_atari
@@ -149,6 +151,12 @@ def test_resume_has_the_arguments_of_the_run(stopped):
     assert "give no others" in refused(load_checkpoint, Args(resume=stopped, seed=3))
 
 
+def test_a_run_that_goes_on_has_not_failed(stopped):
+    assert "Interrupted" in (stopped / "error.txt").read_text()
+    load_checkpoint(Args(resume=stopped))
+    assert not (stopped / "error.txt").exists()
+
+
 def test_a_half_written_checkpoint_is_ignored(stopped):
     (stopped / "checkpoint.part").write_bytes(b"half")
     assert json.loads((train(Args(resume=stopped)) / "result.json").read_text())["global_step"] == 780
@@ -167,3 +175,31 @@ def test_resume_of_what_cannot_be_resumed(stopped, tmp_path):
     assert "has no whole checkpoint" in refused(train, Args(resume=tmp_path / "no_such_run"))
     (stopped / "result.json").write_text("{}")
     assert "is complete" in refused(train, Args(resume=stopped))
+
+
+def test_a_resumed_run_continues_its_run_of_wandb(tmp_path, monkeypatch):
+    """Its id is in the checkpoint, and W&B reads it from the environment of the process; another run gets its own."""
+    seen, save = [], dqn_atari.save_checkpoint
+
+    def init(**_):
+        names = {name: os.environ.get(name) for name in ("WANDB_RUN_ID", "WANDB_RESUME")}
+        seen.append(names)
+        nothing = dict.fromkeys(("log", "finish", "define_metric"), lambda *_, **__: None)
+        return SimpleNamespace(id="the first", **nothing)
+
+    def interrupted(*arguments):
+        save(*arguments)
+        raise Interrupted
+
+    for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
+        monkeypatch.setitem(os.environ, name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(wandb, "init", init)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(dqn_atari, "save_checkpoint", interrupted)
+        train(small(tmp_path, track=True, total_timesteps=70))
+    (run_dir,) = tmp_path.iterdir()
+    train(Args(resume=run_dir))
+    train(small(tmp_path, track=True, total_timesteps=70))
+    none = {"WANDB_RUN_ID": None, "WANDB_RESUME": None}
+    assert seen == [none, {"WANDB_RUN_ID": "the first", "WANDB_RESUME": "allow"}, none]
