@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import gradient, scalars, train
+from conftest import gradient, played, scalars, train
 from moviepy import VideoFileClip
 from scipy.stats import chisquare
 
@@ -515,6 +515,13 @@ def test_what_is_due_is_done_by_the_next_step_of_all_games(small, games):
     assert [step for step, _ in logged["eval/episodic_return"]] == [102, 201, 300, 360]
     assert logged["charts/frames"] == [(step, 4.0 * step) for step in (102, 201, 300)]
     assert logged["charts/epsilon"][0][1] == pytest.approx(1 - 0.9 * 99 / 360)
+
+
+def test_a_run_ends_at_the_evaluation_that_reaches_a_score(small, games, monkeypatch):
+    scores = iter([3.0, 7.0, 9.0])
+    monkeypatch.setattr(dqn_atari, "evaluate", lambda *_: (played(next(scores)), [0.0]))
+    found = result(train(small(total_timesteps=300, learning_starts=90, eval_frequency=100, stop_at_return=7.0)))
+    assert (found["global_step"], found["best_step"], found["frames"]) == (200, 200, 800)
 
 
 def test_the_target_network_begins_as_the_online_one(small, games, monkeypatch):

@@ -1,5 +1,6 @@
 """The command line as a user meets it: one sentence for bad input, and nothing lost when a run ends early."""
 
+import importlib
 import json
 import os
 import re
@@ -94,6 +95,50 @@ def test_a_bad_flag_is_one_sentence_and_exit_code_2(main, tmp_path, arguments, s
     assert unboxed(err).startswith(f"Value error Error parsing Args: {said}"), err
     assert "Traceback" not in err and out == ""
     assert list(tmp_path.iterdir()) == [], "no run folder"
+
+
+TWICE = {
+    "--env-kwargs a=1 --env-kwargs b=2": "--env-kwargs",
+    "--env_kwargs a=1 --env-kwargs=b=2": "--env-kwargs",
+    "--eval-env-kwargs a=1 --eval-env-kwargs b=2": "--eval-env-kwargs",
+    "--hidden-sizes 64 --hidden-sizes 64": "--hidden-sizes",
+}
+
+
+@pytest.mark.parametrize(("arguments", "flag"), TWICE.items())
+def test_a_list_given_twice_is_refused(main, tmp_path, arguments, flag):
+    """The last one alone would count."""
+    assert main(arguments) == (2, "", f"error: {flag} is given twice: write all its values after one {flag}\n")
+    assert list(tmp_path.iterdir()) == [], "no run folder"
+
+
+@pytest.mark.parametrize("script", ["tabular_q", "fqi", "pqn", "qt_opt"])
+def test_a_list_given_twice_is_refused_by_every_script(call_main, script):
+    module = importlib.import_module(script)
+    for flag in ("--env-kwargs", *(["--hidden-sizes"] if script in ("pqn", "qt_opt") else [])):
+        code, _, err = call_main(module, f"{flag} 1 {flag} 2" if "sizes" in flag else f"{flag} a=1 {flag} b=2")
+        assert code == 2 and err.startswith(f"error: {flag} is given twice")
+
+
+def test_a_module_in_the_current_folder(main, tmp_path, monkeypatch):
+    """As `--env-id module:id` names it."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    cartpole = "gymnasium.envs.classic_control:CartPoleEnv"
+    text = f"import gymnasium\ngymnasium.register('Own-v0', '{cartpole}', max_episode_steps=9)\n"
+    (tmp_path / "module_of_the_user.py").write_text(text)
+    try:
+        assert main(" ".join([*SMALL, "--env-id module_of_the_user:Own-v0"]))[0] == 0
+    finally:
+        sys.modules.pop("module_of_the_user", None)
+        dqn.gym.registry.pop("Own-v0", None)
+
+
+def test_runs_that_start_at_the_same_instant(small, tmp_path, monkeypatch):
+    """Each sees that there is no folder yet, and makes its own: at second 1000, 1001 and 1002."""
+    monkeypatch.setattr(dqn.time, "time", lambda: 1000.9)
+    monkeypatch.setattr(dqn.Path, "exists", lambda self: False)
+    folders = [dqn.make_run_dir(small()).name for _ in range(3)]
+    assert folders == [f"CartPole-v1__dqn__1__{second}" for second in (1000, 1001, 1002)]
 
 
 @pytest.mark.parametrize(("arguments", "said"), BAD.items())

@@ -1,6 +1,7 @@
 """tabular_q.py: targets by hand, exact solutions against known ones, and whole runs."""
 
 import json
+import re
 import sys
 from collections import Counter
 from types import SimpleNamespace
@@ -582,3 +583,13 @@ def test_tables_that_do_not_fit(args, tmp_path, monkeypatch):
 
 def test_without_discounting_there_is_no_exact_solution(args):
     assert "charts/q_error" not in scalars(train(args(gamma=1.0)))
+
+
+@pytest.mark.parametrize("fickle", [True, False])
+def test_a_step_that_cannot_happen_in_p_ends_the_exact_values(args, capsys, fickle):
+    """A fickle passenger of Taxi changes the destination on the way, and P knows nothing of it."""
+    kwargs = ("fickle_passenger=true", "fickle_probability=1.0") if fickle else ()
+    run_dir = tabular_q.train(args(env_id="Taxi-v4", env_kwargs=kwargs, total_timesteps=4_000))
+    said = re.search(r"no exact values: step [\d,]+ cannot happen in the model P of Taxi-v4\n", capsys.readouterr().out)
+    names = {"eval/exact_return", "eval/optimal_return", "charts/q_error"}
+    assert bool(said) == fickle and names & set(result(run_dir)) == (set() if fickle else names)
