@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from conftest import ROOT, played, scalars, train
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from sklearn.neighbors import KNeighborsRegressor
 
 import fqi
@@ -293,6 +293,129 @@ def test_minari_pixels_are_scaled_as_by_make_env(args, minari, register):
     assert data.next_obs[:, 3].tolist() == [np.float32(0.2), 1.0]
     obs, _ = env.reset(seed=0)
     assert obs.tolist() == data.next_obs[0].tolist()
+
+
+PIXELS, NUMBERED = Box(0, 255, (2, 3), np.uint8), Discrete(3, start=1)
+ACTIONS = {  # space, its actions in the order of their numbers; 3 bins of [-3, 3] have their middles at -2, 0 and 2
+    "from 1": (NUMBERED, [1, 2, 3]),
+    "MultiDiscrete": (MultiDiscrete([2, 2]), np.array([[0, 0], [0, 1], [1, 0], [1, 1]])),
+    "MultiBinary": (MultiBinary(2), np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int8)),
+    "Tuple": (Tuple([Discrete(2), NUMBERED]), [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]),
+    "Box": (Box(-3, 3, (1,)), np.array([[-2], [0], [2]], np.float32)),
+    "Box of no shape": (Box(-3, 3, ()), np.array([-2, 0, 2], np.float32)),
+}
+OBSERVATIONS = {  # space, the kind of actions with which it is tried
+    "Box": (Box(-1, 1, (2,)), "from 1"),
+    "pixels": (PIXELS, "MultiDiscrete"),
+    "Discrete": (NUMBERED, "MultiBinary"),
+    "MultiBinary": (MultiBinary((1, 3)), "Tuple"),
+    "MultiDiscrete": (MultiDiscrete([2, 3]), "Box"),
+    "Dict": (Dict(sees=PIXELS, at=NUMBERED, more=Dict(far=Box(-9, 9, (1,)))), "Box of no shape"),
+    "Tuple": (Tuple([PIXELS, Box(-1, 1, ()), Dict(at=NUMBERED)]), "Tuple"),
+}
+
+
+class Recorded(gym.Env):
+    """Episodes of 4 steps with observations that are drawn from their space, and the actions that go with it."""
+
+    def __init__(self, name):
+        self.observation_space, actions = OBSERVATIONS[name]
+        self.action_space = ACTIONS[actions][0]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.t = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self.observation_space.sample(), float(self.t), self.t == 4, False, {}
+
+
+def stacked(values):
+    """As Minari keeps an episode: arrays, or dicts and tuples of arrays."""
+    if isinstance(values[0], dict):
+        return {key: stacked([value[key] for value in values]) for key in values[0]}
+    return tuple(map(stacked, zip(*values, strict=True))) if isinstance(values[0], tuple) else np.array(values)
+
+
+class Collector(gym.Wrapper):
+    """A stand-in for minari.DataCollector."""
+
+    made: dict = {}  # noqa: RUF012
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.episodes = []
+
+    def reset(self, **kwargs):
+        obs, info = super().reset(**kwargs)
+        self.episodes.append({"observations": [obs], "actions": [], "rewards": [], "terminations": []})
+        return obs, info
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        row = {"observations": obs, "actions": action, "rewards": reward, "terminations": terminated}
+        for name, value in row.items():
+            self.episodes[-1][name].append(value)
+        return obs, reward, terminated, truncated, info
+
+    def create_dataset(self, dataset_id, **_):
+        episodes = [SimpleNamespace(**{k: stacked(v) for k, v in one.items()}) for one in self.episodes]
+        self.made[dataset_id] = SimpleNamespace(iterate_episodes=lambda: iter(episodes))
+
+
+@pytest.fixture(params=["Minari", "stand-in"])
+def record(request, monkeypatch, tmp_path):
+    """record(name, actions) plays two episodes of 4 steps of Recorded, with seeds 1 and 2, into own/data-v0."""
+    if request.param == "Minari":
+        pytest.importorskip("jax", reason="Minari records with it")
+        collector = pytest.importorskip("minari").DataCollector
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    else:
+        collector = Collector
+        monkeypatch.setitem(sys.modules, "minari", SimpleNamespace(load_dataset=Collector.made.__getitem__))
+    gym.register("Recorded-v0", f"{__name__}:Recorded", max_episode_steps=100, disable_env_checker=True)
+
+    def play(name, actions):
+        env, left = collector(gym.make("Recorded-v0", name=name)), iter(actions)
+        for seed in (1, 2):
+            env.reset(seed=seed)
+            for _ in range(4):
+                env.step(next(left))
+        env.create_dataset("own/data-v0", algorithm_name="by hand", code_permalink="none", author="a", author_email="b")
+
+    yield play
+    del gym.registry["Recorded-v0"]
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS)
+def test_recorded_data_are_what_the_environment_sends_and_gets(args, record, name):
+    """Actions 0, 1, 2, ... in turns; their vectors are those of the same episodes in the environment of make_env."""
+    actions = ACTIONS[OBSERVATIONS[name][1]][1]
+    numbers = [step % len(actions) for step in range(8)]
+    record(name, [actions[number] for number in numbers])
+    env = fqi.make_env(args(env_id="Recorded-v0", env_kwargs=(f"name={name}",), action_bins=3))
+    data = fqi.load_dataset("minari:own/data-v0", env)
+    assert data.action.tolist() == numbers and env.action_space.n == len(actions)
+    assert data.reward.tolist() == [1, 2, 3, 4] * 2 and data.terminated.tolist() == [False, False, False, True] * 2
+    obs = None
+    for step, number in enumerate(numbers):
+        if step % 4 == 0:
+            obs, _ = env.reset(seed=1 + step // 4)
+        assert data.obs[step].tolist() == obs.tolist() and np.abs(obs).max() <= 9, "pixels are divided by 255"
+        obs, *_ = env.step(number)
+        assert data.next_obs[step].tolist() == obs.tolist()
+
+
+def test_recorded_actions_that_are_none_of_the_environments(args, record):
+    """0.5 is not one of -2, 0 and 2."""
+    record("MultiDiscrete", [np.float32([0.5])] * 8)
+    env = fqi.make_env(args(env_id="Recorded-v0", env_kwargs=("name=MultiDiscrete",), action_bins=3))
+    said = r"^\('minari:own/data-v0 holds the action \[0.5\], none of the 3 actions of Recorded-v0', 2\)$"
+    with pytest.raises(fqi.Stop, match=said):
+        fqi.load_dataset("minari:own/data-v0", env)
 
 
 # Whole runs
