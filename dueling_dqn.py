@@ -106,9 +106,9 @@ class QNetwork(nn.Module):
         for units in args.hidden_sizes[:-1]:
             self.hidden.append(nn.Linear(inputs, units))
             inputs = units
-        half = math.ceil(args.hidden_sizes[-1] / 2)  # each stream has half of the last hidden layer's units
-        self.value_hidden, self.value = nn.Linear(inputs, half), nn.Linear(half, 1)
-        self.advantage_hidden, self.output = nn.Linear(inputs, half), nn.Linear(half, num_actions)
+        units = args.hidden_sizes[-1]  # of each stream, as in the paper: with half of them CartPole fails more often
+        self.value_hidden, self.value = nn.Linear(inputs, units), nn.Linear(units, 1)
+        self.advantage_hidden, self.output = nn.Linear(inputs, units), nn.Linear(units, num_actions)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         x = obs

@@ -164,11 +164,11 @@ class QNetwork(nn.Module):
         for units in args.hidden_sizes[:-1]:
             self.hidden.append(NoisyLinear(inputs, units, args.noisy_std))
             inputs = units
-        half = math.ceil(args.hidden_sizes[-1] / 2)  # each stream has half of the last hidden layer's units
-        self.value_hidden = NoisyLinear(inputs, half, args.noisy_std)
-        self.value = NoisyLinear(half, args.n_atoms, args.noisy_std)
-        self.advantage_hidden = NoisyLinear(inputs, half, args.noisy_std)
-        self.output = NoisyLinear(half, num_actions * args.n_atoms, args.noisy_std)
+        units = args.hidden_sizes[-1]  # of each stream
+        self.value_hidden = NoisyLinear(inputs, units, args.noisy_std)
+        self.value = NoisyLinear(units, args.n_atoms, args.noisy_std)
+        self.advantage_hidden = NoisyLinear(inputs, units, args.noisy_std)
+        self.output = NoisyLinear(units, num_actions * args.n_atoms, args.noisy_std)
         self.register_buffer("atoms", torch.linspace(args.v_min, args.v_max, args.n_atoms))  # saved with the weights
 
     def resample_noise(self) -> None:

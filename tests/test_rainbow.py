@@ -266,7 +266,7 @@ def test_the_loop_draws_noise_for_every_act_and_three_for_every_update_and_annea
     monkeypatch.setattr(rainbow, "compute_loss", learning)
     monkeypatch.setattr(rainbow.ReplayBuffer, "sample", sampling)
     networks = spy("QNetwork", rainbow)
-    logged = scalars(train(small(rainbow)))
+    logged = scalars(train(small(rainbow, hidden_sizes=(8,))))
     noises, size = [of_act for of_act in acts if of_act is not None], len(noise(networks[0][1]))
     assert [of_act.shape for of_act in noises] == [(size,)] * 400 and len(acts) > 400, "evaluation has none"
     assert [len(of_updates) for of_updates in (choices, targets, predictions)] == [50] * 3

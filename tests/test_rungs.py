@@ -48,7 +48,7 @@ def test_double_chooses_with_the_online_network_at_next_obs():
 
 def dueling_network():
     """Shared h = relu(s), relu(-s) + 1; V = 2 relu(h_0) + 1; A = (3 u, -u + 2, 1) with u = relu(h_1)."""
-    network = dueling_dqn.QNetwork(1, 3, dueling_dqn.Args(hidden_sizes=(2, 2)))
+    network = dueling_dqn.QNetwork(1, 3, dueling_dqn.Args(hidden_sizes=(2, 1)))
     state = {
         "hidden.0.weight": [[1.0], [-1.0]],
         "hidden.0.bias": [0.0, 1.0],
@@ -101,8 +101,8 @@ def test_dueling_streams_share_what_is_before_them_and_nothing_else():
         assert gradient(network.hidden).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(("hidden_sizes", "units"), [((64, 64), 32), ((7,), 4), ((5, 1), 1)])
-def test_dueling_streams_share_out_the_last_hidden_layer(hidden_sizes, units):
+@pytest.mark.parametrize(("hidden_sizes", "units"), [((64, 32), 32), ((7,), 7), ((5, 1), 1)])
+def test_dueling_streams_have_the_units_of_the_last_hidden_layer(hidden_sizes, units):
     network = dueling_dqn.QNetwork(4, 2, dueling_dqn.Args(hidden_sizes=hidden_sizes))
     assert network.value_hidden.out_features == network.advantage_hidden.out_features == units
     assert (network.value.out_features, network.output.out_features) == (1, 2)
