@@ -36,6 +36,7 @@ import re
 import shlex
 import sys
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -109,12 +110,14 @@ def task(env_id: str, args: dict) -> str:
 
     A game of Atari has one name. A name that has its arguments already stays as it is.
     """
-    given, parts = args.get("env_kwargs") or [], []
-    for name, _, text in (str(pair).partition("=") for pair in ([given] if isinstance(given, str) else given)):
-        try:
-            parts.append(f"{name}={ast.literal_eval(text)!r}")
-        except (ValueError, SyntaxError):  # text, as for the scripts
-            parts.append(f"{name}={text!r}")
+    parts, words = [], {"true": True, "false": False, "none": None, "null": None}
+    for flag, prefix in (("env_kwargs", ""), ("eval_env_kwargs", "evaluated with ")):
+        given = args.get(flag) or []
+        for name, _, text in (str(pair).partition("=") for pair in ([given] if isinstance(given, str) else given)):
+            value = words.get(text.lower(), text)  # read as the scripts read it
+            with suppress(ValueError, SyntaxError):
+                value = ast.literal_eval(text)
+            parts.append(f"{prefix}{name}={value!r}")
     parts.sort()
     if args.get("max_episode_steps"):
         parts.append(f"{args['max_episode_steps']} steps")

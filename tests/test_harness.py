@@ -57,6 +57,7 @@ from benchmark.suite import (
     read_plan,
     read_suite,
     slug,
+    task,
     with_flags,
     write_plan,
 )
@@ -335,6 +336,16 @@ def test_arguments_of_an_environment_as_a_table(tmp_path, monkeypatch):
     (tmp_path / "suite.toml").write_text("[arguments]\ngamma = {a = 1}\n")
     with pytest.raises(BadInput, match=r"gamma in .* must be a number"):
         read_suite(tmp_path / "suite.toml")
+
+
+def test_arguments_of_a_task_are_read_as_by_the_scripts():
+    """`false` is False, `8x8` is text, and an evaluation on other arguments is another task."""
+    for text in ("is_slippery=False", "is_slippery=false"):
+        assert task("FrozenLake-v1", {"env_kwargs": [text, "map_name=8x8"]}) == (
+            "FrozenLake-v1 (is_slippery=False, map_name='8x8')"
+        )
+    judged = task("FrozenLake-v1", {"env_kwargs": [], "eval_env_kwargs": ["is_slippery=False"]})
+    assert judged == "FrozenLake-v1 (evaluated with is_slippery=False)"
 
 
 def test_a_suite_holds_an_environment_with_and_without_arguments(tmp_path):
