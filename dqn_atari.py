@@ -28,7 +28,6 @@ are as many updates a step as with one game. (The step that begins a game counts
 
 import difflib
 import hashlib
-import importlib.metadata
 import io
 import json
 import math
@@ -47,7 +46,6 @@ from typing import Annotated, Literal, NamedTuple, get_type_hints
 
 import gymnasium as gym
 import numpy as np
-import psutil
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -55,6 +53,13 @@ import tyro
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, create_model
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+try:
+    import ale_py
+    import psutil
+except ModuleNotFoundError as error:
+    print(f'error: {error}; dqn_atari.py needs: pip install -e ".[atari]"', file=sys.stderr)
+    sys.exit(2)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
@@ -375,7 +380,7 @@ def train(args: Args) -> Path:
                     games_begin = save_checkpoint(run, learners, rng, obs, counters)
             progress.close()
             best = {"best_return": best_return, "best_step": best_step, "updates": updates, "protocol": protocol}
-            more = {"frames": global_step * args.frame_skip, "ale_py": importlib.metadata.version("ale_py")}
+            more = {"frames": global_step * args.frame_skip, "ale_py": ale_py.__version__}
             run.finish({**metrics, "returns": returns, **best, **more}, global_step, seconds=time.time() - start_time)
             (run_dir / "checkpoint.pt").unlink(missing_ok=True)
     return run_dir

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import resource
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import gradient, played, scalars, train
+from conftest import ROOT, gradient, played, scalars, train
 from moviepy import VideoFileClip
 from scipy.stats import chisquare
 
@@ -943,3 +944,12 @@ def test_a_full_disk_is_one_sentence(main, tmp_path):
         assert not list(run_dir.glob("*.pt")) and not (run_dir / "result.json").exists()
         assert not (run_dir / "checkpoint.part").exists(), "on a full disk gigabytes are given back"
         assert ("losses/td_loss" in scalars(run_dir)) == ("save" in run_dir.name), "what came before, at 100, is kept"
+
+
+@pytest.mark.parametrize("missing", ["ale_py", "psutil"])
+def test_what_the_script_needs_is_named_where_it_is_missing(tmp_path, missing):
+    shutil.copy(ROOT / "dqn_atari.py", tmp_path)
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{missing}'\")")
+    run = subprocess.run([sys.executable, "dqn_atari.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == f"error: No module named '{missing}'; dqn_atari.py needs: pip install -e \".[atari]\"\n"
