@@ -327,6 +327,7 @@ def test_weights_that_are_not_finite_replace_none(tmp_path, register):
 
 
 MANY = [gym.spaces.MultiDiscrete([2, 3]), gym.spaces.MultiBinary(2), gym.spaces.Discrete(3, start=-1)]
+MANY.append(gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.Discrete(3)]))
 
 
 class Choices(gym.Env):
@@ -360,13 +361,13 @@ def choices():
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("space", MANY, ids=str)
 def test_actions_that_can_be_listed(tmp_path, choices, script, space):
-    """As one number; the best of them is found: [1, 2], [1, 1] and 1, where the sum of 3, 2 and 1 is the largest."""
+    """As one number; the best is found: [1, 2], [1, 1], 1 and (1, 2), where the sum of 3, 2, 1 and 3 is the largest."""
     env_id = choices(space)
     env = script.make_env(script.Args(env_id=env_id))
-    assert env.action_space.n == {0: 6, 1: 4, 2: 3}[MANY.index(space)]
+    assert env.action_space.n == {0: 6, 1: 4, 2: 3, 3: 6}[MANY.index(space)]
     run_dir = train(small(script, tmp_path, env_id=env_id))
     result = json.loads((run_dir / "result.json").read_text())
-    assert result["best_return"] == {0: 3, 1: 2, 2: 1}[MANY.index(space)]
+    assert result["best_return"] == {0: 3, 1: 2, 2: 1, 3: 3}[MANY.index(space)]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -547,7 +548,7 @@ def test_arguments_of_the_environment_are_merged_by_name_when_it_is_played_again
 @pytest.mark.parametrize("script", [dqn, tabular_q, pqn])
 def test_some_arguments_reach_only_the_environment_of_the_evaluations(tmp_path, told, script):
     """Episodes of 5 steps in training and of 3 in evaluations, 1 a step; also where the only one is at the end."""
-    for frequency in (200, 1_000):
+    for frequency in (200, 2_000):
         flags = {"eval_env_kwargs": ("length=3",), "eval_frequency": frequency, "total_timesteps": 1_000}
         run_dir = train(small(script, tmp_path / str(frequency), env_id=told(), **flags))
         assert {length for _, length in scalars(run_dir)["charts/episodic_length"]} == {5.0}
