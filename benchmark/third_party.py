@@ -1,0 +1,261 @@
+"""Tries environment packages that others wrote: installs each one, plays at random, trains, and writes the page.
+
+python -m benchmark.third_party                        # every package of third_party.toml that has no result yet
+python -m benchmark.third_party popgym highway-env     # these packages, again
+python -m benchmark.third_party --page-only            # only the tables of docs/environments.md
+
+Each package gets its own virtual environment. Behind its own packages it sees those of this Python. A package that asks
+for another PyTorch, Gymnasium or NumPy fails to install, unless the table says `pip = ["--no-deps"]`.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import tomllib
+import venv
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import tyro
+from tyro.conf import Positional
+
+from benchmark.pages import write_block
+from benchmark.run_folder import DATA, ROOT, read_object, read_scalars, write_whole
+
+TABLE, PAGE = Path(__file__).with_suffix(".toml"), ROOT / "docs" / "environments.md"
+RESULTS = DATA / "environments" / "environments.csv"
+SCRIPTS = {  # steps to train, and the last flags of the command
+    "dqn.py": (2_000, "--learning-starts 200 --batch-size 64 --final-eval-episodes 10"),
+    "drqn.py": (1_500, "--learning-starts 200 --final-eval-episodes 10"),
+    "qt_opt.py": (1_000, "--learning-starts 200 --final-eval-episodes 10"),
+    "tabular_q.py": (20_000, "--final-eval-episodes 10"),
+}
+SHARED = ("gymnasium", "numpy", "torch")  # with exactly the versions of this Python
+COLUMNS = "name pin date python gymnasium numpy torch command exit_code failed last_line observation action limit "
+COLUMNS += "random_sps random_return random_episodes sps greedy_return greedy_episodes warnings"
+WARNINGS = {  # of our scripts, and what the page says
+    "play different tasks": "two copies differ",
+    "no time limit": "no time limit",
+    "sends observations up to": "large observations",
+    "sends numbers below": "codes declared as pixels",
+    "close() of": "close() fails",
+}
+QUIET = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "MPLBACKEND": "Agg"}
+
+
+@dataclass
+class Args:
+    names: Positional[tuple[str, ...]] = ()
+    """packages to try again (default: all whose results have other versions or another command)"""
+    folder: Path | None = None
+    """where virtual environments are kept, outside the repository (default: a temporary folder)"""
+    time_limit: float = 60.0
+    """seconds for random play, and again for training; installing gets three times as many"""
+    page_only: bool = False
+    """try nothing: write the tables from the results"""
+
+
+@dataclass
+class Package:
+    """An entry of third_party.toml."""
+
+    version: str
+    field: str  # its subject
+    id: str  # of the environment, with the module that registers it
+    remark: str = ""  # what to know
+    script: str = "dqn.py"
+    requires: tuple[str, ...] = ()  # more packages, pinned
+    pip: tuple[str, ...] = ()  # more arguments of pip
+    env_kwargs: tuple[str, ...] = ()
+    limit: int = 0  # steps of an episode (0: the environment's own limit)
+    steps: int = 0  # to train (0: as in SCRIPTS)
+    register: str = ""  # the text of a module `registration`, for a package that registers nothing
+
+    def pin(self, name: str) -> list[str]:
+        """What pip installs."""
+        return [f"{name}=={self.version}", *self.requires, *self.pip]
+
+    def command(self) -> list[str]:
+        """The script and its flags. The only evaluation is at the end, in an environment of its own."""
+        default, flags = SCRIPTS[self.script]
+        steps = str(self.steps or default)
+        limit = ["--max-episode-steps", str(self.limit)] if self.limit else []
+        kwargs = ["--env-kwargs", *self.env_kwargs] if self.env_kwargs else []
+        steps = ["--total-timesteps", steps, "--eval-frequency", steps]
+        return [self.script, "--env-id", self.id, *kwargs, *limit, *steps, *flags.split()]
+
+    def registered(self) -> str:
+        """How Gymnasium comes to know the id."""
+        if self.register:
+            return "by a module of one's own"
+        return f"`import {self.id.split(':')[0]}`" if ":" in self.id else "by itself"
+
+
+def read_table(path: Path = TABLE) -> dict[str, Package]:
+    return {name: Package(**entry) for name, entry in tomllib.loads(path.read_text()).items()}
+
+
+def read_rows(path: Path = RESULTS) -> dict[str, dict[str, str]]:
+    text = path.read_text() if path.exists() else ""
+    return {row["name"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def write_rows(rows: dict[str, dict], path: Path = RESULTS) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS.split(), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[name] for name in sorted(rows))
+    write_whole(path, file.getvalue())
+
+
+def run(command: list, folder: Path, seconds: float) -> tuple[int, str, str]:
+    """Exit code (124: out of time), stdout and stderr of a command. Ends all that the command started."""
+    environ = os.environ | QUIET | {"PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    text = {"text": True, "errors": "replace"}
+    process = subprocess.Popen(command, **pipes, **text, cwd=folder, env=environ, start_new_session=True)
+    try:
+        out, err = process.communicate(timeout=seconds)
+        return process.returncode, out, err
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return 124, *process.communicate()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def last_line(text: str, folder: Path) -> str:
+    """The last line that names an error, else the last line, without addresses and paths of this machine."""
+    lines = [line.strip() for line in text.splitlines() if re.search(r"\w{3}", line)]
+    errors = [line for line in lines if re.match(r"(error|ERROR|[\w.]*(Error|Exception|Interrupt))\b", line)]
+    line = (errors or lines or [""])[-1]
+    for path in (folder, sys.prefix, ROOT):
+        line = line.replace(str(path), "...")
+    return re.sub(r"https?://\S+", "...", line)[:300]
+
+
+def install(name: str, package: Package, folder: Path, seconds: float) -> tuple[Path, int, str]:
+    """The Python of the package's virtual environment, made if it is missing, and exit code and output of pip."""
+    place, pin = folder / name, shlex.join(package.pin(name))
+    python, mark = place / "bin" / "python", place / "pin.txt"
+    if mark.exists() and mark.read_text() == pin:
+        return python, 0, ""
+    venv.create(place, clear=True, symlinks=True)
+    own = sysconfig.get_path("purelib", "venv", {"base": str(place), "platbase": str(place)})
+    (Path(own) / "shared.pth").write_text(sysconfig.get_path("purelib"))
+    (place / "shared.txt").write_text("\n".join(f"{each}=={version(each)}" for each in SHARED))
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "-c", place / "shared.txt"]
+    code, out, err = run([*pip, *package.pin(name)], folder, seconds)
+    if code == 0:
+        mark.write_text(pin)
+    return python, code, out + err
+
+
+def try_package(name: str, package: Package, folder: Path, seconds: float) -> dict:
+    """Installs a package, plays at random, and trains. Returns its row of environments.csv."""
+    script, *flags = package.command()
+    row = {"name": name, "pin": shlex.join(package.pin(name)), "command": shlex.join(["python", script, *flags])}
+    row |= {"date": time.strftime("%Y-%m-%d"), "python": sys.version.split()[0]}
+    row |= {each: version(each) for each in SHARED}
+
+    def note(failed: str, code: int, output: str) -> None:
+        row.update(exit_code=code, failed=failed if code else "", last_line=last_line(output, folder) if code else "")
+
+    python, code, output = install(name, package, folder, 3 * seconds)
+    note("install", code, output)
+    if code:
+        return row
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        work = Path(work)
+        if package.register:
+            (work / "registration.py").write_text(package.register)
+        code, out, err = run([python, "-m", "benchmark.random_play", script, *flags], work, seconds)
+        note("random play", code, err)
+        if code == 0:
+            row |= json.loads(out.splitlines()[-1])
+        code, out, err = run([python, ROOT / script, *flags, "--runs-dir", "runs"], work, seconds)
+        if code:  # a user meets this failure, so it goes before that of random play
+            note("training", code, err)
+        row["warnings"] = ", ".join(short for long, short in WARNINGS.items() if long in err)
+        for run_dir in (work / "runs").glob("*"):
+            speed = read_scalars(run_dir).get("charts/SPS")
+            row["sps"] = f"{speed[-1][1]:.4g}" if speed else ""
+            if result := read_object(run_dir / "result.json"):
+                row["greedy_return"] = f"{result['eval/episodic_return']:.4g}"
+                row["greedy_episodes"] = len(result["returns"])
+    return row
+
+
+def cell(text: str, most: int = 400) -> str:
+    """Text for a table of Markdown."""
+    return (text if len(text) <= most else f"{text[:most]}…").replace("|", "\\|").replace("<", "&lt;")
+
+
+def tables(packages: dict[str, Package], rows: dict[str, dict[str, str]]) -> str:
+    """The packages on which a script trained, by subject, and those where something failed."""
+    trained, failed = [], []
+    for name, package in sorted(packages.items(), key=lambda item: (item[1].field, item[0])):
+        row = rows.get(name)
+        if row is None:
+            continue
+        pip = f" `{' '.join(package.pip)}`" if package.pip else ""
+        first = f"| {name} {package.version}{pip} | {package.field} "
+        start = f"{package.script} --env-id {package.id}"
+        start += f" --env-kwargs {shlex.join(package.env_kwargs)}" if package.env_kwargs else ""
+        remark = ". ".join(filter(None, [package.remark, cell(row["warnings"]).capitalize()]))
+        if row["failed"]:
+            line = cell(row["last_line"])
+            failed.append(f"{first}| `{start}` | {row['failed']}, {row['exit_code']} | {line} | {remark} |")
+            continue
+        spaces = f"{cell(row['observation'], 80)} / {cell(row['action'], 45)}"
+        limit = f"{package.limit} (ours)" if package.limit else row["limit"]
+        returns = f"{row['random_return'] or '?'} ({row['random_episodes']}) | {row['greedy_return']}"
+        trained.append(
+            f"{first}| `{start}` | {package.registered()} | {spaces} | {limit} "
+            f"| {row['random_sps']} | {row['sps']} | {returns} | {remark} |"
+        )
+    dates, each = sorted({row["date"] for row in rows.values()}), next(iter(rows.values()))
+    origin = f"Made {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}, with Python {each['python']}, Gymnasium "
+    origin += f"{each['gymnasium']}, NumPy {each['numpy']}, PyTorch {each['torch']}. {len(trained)} packages trained:"
+    header = "package | subject | command | registered | observations / actions | limit | steps/s, random | steps/s, "
+    header = f"| {header}training | random return (episodes) | greedy return | what to know |"
+    second = "| package | subject | command | failed, exit code | last line | what to know |"
+    under = ["| --- " * (each.count("|") - 1) + "|" for each in (header, second)]
+    return "\n".join([origin, "", header, under[0], *trained, "", "The others failed:", "", second, under[1], *failed])
+
+
+def main() -> None:
+    args = tyro.cli(Args, description=__doc__)
+    packages, rows = read_table(), read_rows()
+    if unknown := sorted(set(args.names) - set(packages)):
+        sys.exit(f"error: {TABLE.name} has no {', '.join(unknown)}")
+    rows = {name: row for name, row in rows.items() if name in packages}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (args.folder or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in [] if args.page_only else args.names or packages:
+            package, old = packages[name], rows.get(name, {})
+            wanted = [shlex.join(package.pin(name)), shlex.join(["python", *package.command()])]
+            if not args.names and [old.get("pin"), old.get("command")] == wanted:
+                continue
+            row = rows[name] = try_package(name, package, folder, args.time_limit)
+            write_rows(rows)
+            how = f"{row['failed']} failed: {row['last_line']}" if row["failed"] else "trained"
+            print(f"{name}: {how}", row.get("random_return"), row.get("greedy_return"), flush=True)
+    write_block(PAGE, "environments", "python -m benchmark.third_party", tables(packages, read_rows()))
+
+
+if __name__ == "__main__":
+    main()
