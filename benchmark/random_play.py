@@ -1,4 +1,4 @@
-"""Plays at random in the environment of a script's command line. Prints spaces, steps a second and returns as JSON.
+"""Plays at random in the environment of a script's command line. Prints spaces, steps a second, returns and habits.
 
 python -m benchmark.random_play dqn.py --env-id CartPole-v1
 """
@@ -14,7 +14,9 @@ import gymnasium as gym
 import numpy as np
 import tyro
 
-EPISODES, SECONDS = 20, 6.0
+from benchmark.habits import habits
+
+EPISODES, SECONDS = 20, 5.0
 
 
 def play(env, seed: int) -> dict[str, str]:
@@ -61,7 +63,8 @@ def main() -> None:
     inner = env.unwrapped
     found = {"observation": short(inner.observation_space), "action": short(inner.action_space)}
     limit = str(env.spec.max_episode_steps or "none")
-    print(json.dumps(found | {"limit": limit} | play(env, args.seed)))
+    print(json.dumps(found | {"limit": limit} | play(env, args.seed)), flush=True)
+    print(json.dumps({"habits": ", ".join(habits(lambda: module.make_env(args).unwrapped))}))
 
 
 if __name__ == "__main__":

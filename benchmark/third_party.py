@@ -29,8 +29,8 @@ from pathlib import Path
 import tyro
 from tyro.conf import Positional
 
-from benchmark.pages import write_block
 from benchmark.run_folder import DATA, ROOT, read_object, read_scalars, write_whole
+from benchmark.third_party_page import write_page
 
 TABLE, PAGE = Path(__file__).with_suffix(".toml"), ROOT / "docs" / "environments.md"
 RESULTS = DATA / "environments" / "environments.csv"
@@ -42,7 +42,7 @@ SCRIPTS = {  # steps to train, and the last flags of the command
 }
 SHARED = ("gymnasium", "numpy", "torch")  # with exactly the versions of this Python
 COLUMNS = "name pin date python gymnasium numpy torch command exit_code failed last_line observation action limit "
-COLUMNS += "random_sps random_return random_episodes sps greedy_return greedy_episodes warnings"
+COLUMNS += "random_sps random_return random_episodes sps greedy_return greedy_episodes warnings habits"
 WARNINGS = {  # of our scripts, and what the page says
     "play different tasks": "two copies differ",
     "no time limit": "no time limit",
@@ -93,12 +93,6 @@ class Package:
         kwargs = ["--env-kwargs", *self.env_kwargs] if self.env_kwargs else []
         steps = ["--total-timesteps", steps, "--eval-frequency", steps]
         return [self.script, "--env-id", self.id, *kwargs, *limit, *steps, *flags.split()]
-
-    def registered(self) -> str:
-        """How Gymnasium comes to know the id."""
-        if self.register:
-            return "by a module of one's own"
-        return f"`import {self.id.split(':')[0]}`" if ":" in self.id else "by itself"
 
 
 def read_table(path: Path = TABLE) -> dict[str, Package]:
@@ -182,9 +176,10 @@ def try_package(name: str, package: Package, folder: Path, seconds: float) -> di
         if package.register:
             (work / "registration.py").write_text(package.register)
         code, out, err = run([python, "-m", "benchmark.random_play", script, *flags], work, seconds)
-        note("random play", code, err)
-        if code == 0:
-            row |= json.loads(out.splitlines()[-1])
+        found = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]
+        note("random play", 0 if found else code, err)
+        for part in found:  # spaces and returns; then, unless it took too long, habits
+            row |= part
         code, out, err = run([python, ROOT / script, *flags, "--runs-dir", "runs"], work, seconds)
         if code:  # a user meets this failure, so it goes before that of random play
             note("training", code, err)
@@ -196,44 +191,6 @@ def try_package(name: str, package: Package, folder: Path, seconds: float) -> di
                 row["greedy_return"] = f"{result['eval/episodic_return']:.4g}"
                 row["greedy_episodes"] = len(result["returns"])
     return row
-
-
-def cell(text: str, most: int = 400) -> str:
-    """Text for a table of Markdown."""
-    return (text if len(text) <= most else f"{text[:most]}…").replace("|", "\\|").replace("<", "&lt;")
-
-
-def tables(packages: dict[str, Package], rows: dict[str, dict[str, str]]) -> str:
-    """The packages on which a script trained, by subject, and those where something failed."""
-    trained, failed = [], []
-    for name, package in sorted(packages.items(), key=lambda item: (item[1].field, item[0])):
-        row = rows.get(name)
-        if row is None:
-            continue
-        pip = f" `{' '.join(package.pip)}`" if package.pip else ""
-        first = f"| {name} {package.version}{pip} | {package.field} "
-        start = f"{package.script} --env-id {package.id}"
-        start += f" --env-kwargs {shlex.join(package.env_kwargs)}" if package.env_kwargs else ""
-        remark = ". ".join(filter(None, [package.remark, cell(row["warnings"]).capitalize()]))
-        if row["failed"]:
-            line = cell(row["last_line"])
-            failed.append(f"{first}| `{start}` | {row['failed']}, {row['exit_code']} | {line} | {remark} |")
-            continue
-        spaces = f"{cell(row['observation'], 80)} / {cell(row['action'], 45)}"
-        limit = f"{package.limit} (ours)" if package.limit else row["limit"]
-        returns = f"{row['random_return'] or '?'} ({row['random_episodes']}) | {row['greedy_return']}"
-        trained.append(
-            f"{first}| `{start}` | {package.registered()} | {spaces} | {limit} "
-            f"| {row['random_sps']} | {row['sps']} | {returns} | {remark} |"
-        )
-    dates, each = sorted({row["date"] for row in rows.values()}), next(iter(rows.values()))
-    origin = f"Made {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}, with Python {each['python']}, Gymnasium "
-    origin += f"{each['gymnasium']}, NumPy {each['numpy']}, PyTorch {each['torch']}. {len(trained)} packages trained:"
-    header = "package | subject | command | registered | observations / actions | limit | steps/s, random | steps/s, "
-    header = f"| {header}training | random return (episodes) | greedy return | what to know |"
-    second = "| package | subject | command | failed, exit code | last line | what to know |"
-    under = ["| --- " * (each.count("|") - 1) + "|" for each in (header, second)]
-    return "\n".join([origin, "", header, under[0], *trained, "", "The others failed:", "", second, under[1], *failed])
 
 
 def main() -> None:
@@ -254,7 +211,7 @@ def main() -> None:
             write_rows(rows)
             how = f"{row['failed']} failed: {row['last_line']}" if row["failed"] else "trained"
             print(f"{name}: {how}", row.get("random_return"), row.get("greedy_return"), flush=True)
-    write_block(PAGE, "environments", "python -m benchmark.third_party", tables(packages, read_rows()))
+    write_page(PAGE, packages, read_rows())
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ MARKERS = {  # of every test file, named without test_ and .py; what each marker
     "algorithm": "algorithm c51 drqn exact n_step_dqn noisy_dqn pqn qt_opt rainbow replay rungs",
     "script": "atari atari_resume cli flags fqi learning runs tabular user_environments",
     "system": "benchmark claim_atari claim_base claim_c51 claim_double claim_drqn claim_dueling claim_n_step "
-    "claim_noisy claim_per claim_pqn claim_qt_opt claim_rainbow claim_tabular docs envs harness "
+    "claim_noisy claim_per claim_pqn claim_qt_opt claim_rainbow claim_tabular docs envs habits harness "
     "human_scores ladder pages report slurm statistics third_party",
 }
 SLOW = ("compiled", "learns_cartpole")  # in a test's name: it takes seconds, so it counts as script

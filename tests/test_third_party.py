@@ -11,7 +11,8 @@ import tyro
 from conftest import ROOT
 
 from benchmark import third_party
-from benchmark.third_party import COLUMNS, PAGE, SCRIPTS, Package, last_line, read_rows, read_table, tables, try_package
+from benchmark.third_party import COLUMNS, PAGE, SCRIPTS, Package, last_line, read_rows, read_table, try_package
+from benchmark.third_party_page import habit_table, package_tables
 
 TINY = '''
 import gymnasium as gym
@@ -67,7 +68,8 @@ def test_every_package_is_pinned_and_its_command_parses():
 
 def test_the_page_is_written_from_the_data():
     packages, rows = read_table(), read_rows()
-    assert tables(packages, rows) in PAGE.read_text()
+    page = PAGE.read_text()
+    assert package_tables(packages, rows) in page and habit_table(packages, rows) in page
     for name, row in rows.items():
         pinned = shlex.join(packages[name].pin(name)), shlex.join(["python", *packages[name].command()])
         assert (row["pin"], row["command"]) == pinned, f"{name} was tried with other versions or flags"
