@@ -14,7 +14,7 @@ STEPS, SECONDS, BUDGET = 200, 2.0, 8.0  # of one check, and of all
 
 def episode(env: gym.Env, seed: int | None, actions, steps: int = 30) -> list:
     """What an episode's first steps send, with the same actions every time; seed None: the next episode."""
-    actions.seed(0)
+    actions.seed(seed or 0)
     sent, ended = [deepcopy(env.reset(seed=seed)[0])], False
     while len(sent) <= steps and not ended:
         obs, reward, terminated, truncated, _ = env.step(actions.sample())
@@ -39,9 +39,10 @@ def seeds(make: Callable[[], gym.Env], actions) -> list[str]:
         seed_globals(7)
         env = make()
         seed_globals(state)
-        first = episode(env, 1, actions)
+        first = [sent for seed in (1, 2, 3) for sent in episode(env, seed, actions)]
         seed_globals(state + 10)
-        episodes.setdefault(state, []).append((first, episode(env, None, actions), episode(env, 1, actions)))
+        next_one, again = episode(env, None, actions), episode(env, 1, actions)
+        episodes.setdefault(state, []).append((first, next_one, again))
     (a, b), (c,) = episodes[1], episodes[2]
     if not same(a[0], b[0]):
         return ["a seed does not repeat an episode"]
@@ -50,7 +51,7 @@ def seeds(make: Callable[[], gym.Env], actions) -> list[str]:
     found = []
     if not same(a[1], c[1]):
         found.append("the seed reaches the first episode only")
-    if not same(a[0], a[2]):
+    if not same(a[0][: len(a[2])], a[2]):
         found.append("a seed repeats no episode in a used environment")
     return found
 

@@ -22,7 +22,7 @@ FOLLOWS = {  # what habits.py and the scripts' own warnings find, by its first w
     "rewards of shape": "a wrapper must make them one number",
     "close() raises": "close once, at the end; an error there is a warning",
     "close() fails": "close once, at the end; an error there is a warning",
-    "no time limit": "set one: an evaluation otherwise takes 10,000 steps an episode",
+    "no time limit": "registered without one: where no episode ends by itself, an evaluation takes 10,000 steps each",
 }
 
 
@@ -62,7 +62,8 @@ def package_tables(packages: dict, rows: dict[str, dict[str, str]]) -> str:
             failed.append(f"{first}| {row['failed']}, {row['exit_code']} | {cell(row['last_line'])} | {know} |")
             continue
         spaces = f"{cell(row['observation'], 80)} / {cell(row['action'], 45)}"
-        limit = f"{package.limit} (ours)" if package.limit else row["limit"]
+        limit = "none" if "no time limit" in row["warnings"] else row["limit"]
+        limit = f"{package.limit} (ours)" if package.limit else limit
         speed = f"{row['random_sps']} | {row['sps']}"
         returns = f"{row['random_return'] or '?'} ({row['random_episodes']}) | {row['greedy_return']}"
         trained.append(f"{first}| {registered(package)} | {spaces} | {limit} | {speed} | {returns} | {know} |")

@@ -26,7 +26,9 @@ class Good(gym.Env):
 
     def step(self, action):
         self.t += 1
-        return self.draw(), 1.0, self.t == 10, False, {}
+        obs = self.draw()
+        obs[1] = obs[1] / 2 + action / 10  # not every action leads to the same
+        return obs, 1.0, self.t == 10, False, {}
 
 
 class FirstOnly(Good):
