@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
 
-STEPS, SECONDS, BUDGET = 200, 2.0, 8.0  # of one check, and of all
+STEPS, SECONDS, BUDGET = 200, 2.0, 6.0  # of one check, and of all
 
 
 def episode(env: gym.Env, seed: int | None, actions, steps: int = 30) -> list:

@@ -16,7 +16,7 @@ import tyro
 
 from benchmark.habits import habits
 
-EPISODES, SECONDS = 20, 5.0
+EPISODES, SECONDS = 20, 4.0
 
 
 def play(env, seed: int) -> dict[str, str]:
