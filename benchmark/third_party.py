@@ -184,12 +184,15 @@ def try_package(name: str, package: Package, folder: Path, seconds: float) -> di
         if code:  # a user meets this failure, so it goes before that of random play
             note("training", code, err)
         row["warnings"] = ", ".join(short for long, short in WARNINGS.items() if long in err)
+        result = None
         for run_dir in (work / "runs").glob("*"):
-            speed = read_scalars(run_dir).get("charts/SPS")
+            speed, result = read_scalars(run_dir).get("charts/SPS"), read_object(run_dir / "result.json")
             row["sps"] = f"{speed[-1][1]:.4g}" if speed else ""
-            if result := read_object(run_dir / "result.json"):
-                row["greedy_return"] = f"{result['eval/episodic_return']:.4g}"
-                row["greedy_episodes"] = len(result["returns"])
+        if result:
+            row["greedy_return"] = f"{result['eval/episodic_return']:.4g}"
+            row["greedy_episodes"] = len(result["returns"])
+        elif code == 0:  # the environment ended the process
+            row.update(failed="training", last_line="no result.json: the environment ended the process")
     return row
 
 

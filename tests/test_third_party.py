@@ -15,19 +15,22 @@ from benchmark.third_party import COLUMNS, PAGE, SCRIPTS, Package, last_line, re
 from benchmark.third_party_page import habit_table, package_tables
 
 TINY = '''
+import os
 import gymnasium as gym
 
 class Tiny(gym.Env):
     """Five steps; each one pays the number of the action, 0 or 1."""
     observation_space, action_space = gym.spaces.Discrete(5), gym.spaces.Discrete(2)
-    def __init__(self, pays=1):
-        self.pays = pays
+    def __init__(self, pays=1, quits=False):
+        self.pays, self.quits = pays, quits
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
         return 0, {}
     def step(self, action):
         self.t += 1
+        if self.quits:
+            os._exit(0)
         return self.t % 5, self.pays * float(action), self.t == 5, False, {}
 
 gym.register("Tiny-v0", Tiny, max_episode_steps=10)
@@ -93,6 +96,12 @@ def test_a_package_is_installed_played_and_trained_on(tiny, tmp_path):
     assert float(row["random_sps"]) > 0 and float(row["sps"]) > 0 and row["warnings"] == ""
     assert row["command"].startswith("python dqn.py --env-id tiny_env:Tiny-v0 --env-kwargs pays=2 ")
     assert set(row) <= set(COLUMNS.split())
+
+
+@pytest.mark.skipif(not find_spec("pip"), reason="needs pip in this Python")
+def test_an_environment_that_ends_the_process_is_no_success(tiny, tmp_path):
+    row = try_package("tiny-env", tiny(env_kwargs=("quits=True",)), tmp_path / "venvs", 60)
+    assert (row["failed"], row["exit_code"]) == ("training", 0) and "ended the process" in row["last_line"]
 
 
 @pytest.mark.skipif(not find_spec("pip"), reason="needs pip in this Python")
