@@ -5,5 +5,6 @@
 - run_folder: reads and writes the files that a run leaves. origin: notes the commit and the machine of a run.
 - report: turns finished runs into one HTML page, figures and CSV files.
 - claims: reproduces one result of a paper for each script. speed: times scripts. peers: other libraries' agents.
-- envs: the environments that we wrote. pages: writes tables and numbers into docs/results.
+- envs: the environments that we wrote. third_party: tries packages of environments that others wrote.
+- pages: writes tables and numbers into docs/results.
 """
