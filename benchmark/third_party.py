@@ -165,7 +165,8 @@ def try_package(name: str, package: Package, folder: Path, seconds: float) -> di
     row |= {each: version(each) for each in SHARED}
 
     def note(failed: str, code: int, output: str) -> None:
-        row.update(exit_code=code, failed=failed if code else "", last_line=last_line(output, folder) if code else "")
+        line = f"not finished after {seconds:.0f} s" if code == 124 else last_line(output, folder) if code else ""
+        row.update(exit_code=code, failed=failed if code else "", last_line=line)
 
     python, code, output = install(name, package, folder, 3 * seconds)
     note("install", code, output)
