@@ -22,6 +22,8 @@ EPISODES, SECONDS = 20, 4.0
 def play(env, seed: int) -> dict[str, str]:
     """The mean return of the first episodes, as far as they end within the time, and the steps a second."""
     env.action_space.seed(seed)
+    env.reset(seed=seed)
+    env.step(env.action_space.sample())  # some environments compile themselves at their first step
     returns, steps, start, ended = [], 0, time.perf_counter(), True
     while ended and len(returns) < EPISODES:
         env.reset(seed=seed + len(returns))

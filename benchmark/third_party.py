@@ -188,12 +188,12 @@ def try_package(name: str, package: Package, folder: Path, seconds: float) -> di
         result = None
         for run_dir in (work / "runs").glob("*"):
             speed, result = read_scalars(run_dir).get("charts/SPS"), read_object(run_dir / "result.json")
-            row["sps"] = f"{speed[-1][1]:.4g}" if speed else ""
+            row["sps"] = f"{speed[-1][1]:.4g}" if speed else ""  # none in a run of less than 100 steps after the start
         if result:
             row["greedy_return"] = f"{result['eval/episodic_return']:.4g}"
             row["greedy_episodes"] = len(result["returns"])
         elif code == 0:  # the environment ended the process
-            row.update(failed="training", last_line="no result.json: the environment ended the process")
+            row.update(exit_code=0, failed="training", last_line="no result.json: the environment ended the process")
     return row
 
 
