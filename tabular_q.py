@@ -526,7 +526,7 @@ def closed_at_end(*envs: gym.Env):
         for env in set(envs):
             try:
                 env.close()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 gym.logger.warn(f"close() of {env} failed: {error!r}")
 
 

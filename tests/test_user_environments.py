@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+import sys
 import traceback
 import warnings
 from types import SimpleNamespace
@@ -665,6 +666,17 @@ def test_an_environment_is_closed_once(tmp_path, told, recwarn, script):
     assert (train(small(script, tmp_path, env_id=told(closes=1), **one)) / "result.json").exists()
     (said,) = {str(warning.message) for warning in recwarn if "close() of" in str(warning.message)}
     assert "it was closed before" in said
+
+
+def test_an_exit_in_close_hides_no_error():
+    """Else a run that failed would end with exit code 0."""
+
+    class Quits(gym.Env):
+        def close(self):
+            sys.exit(0)
+
+    with pytest.raises(ValueError, match="the fault"), dqn.closed_at_end(Quits()):
+        raise ValueError("the fault")
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, qt_opt])
