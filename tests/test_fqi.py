@@ -575,13 +575,13 @@ def test_a_truncated_episode_would_have_gone_on(args):
         best = np.where(obs[:, 0] % 1000 == 5, 8.0, obs[:, 0])
         return np.stack([best - 1, best], axis=1)
 
-    metrics, returns = fqi.evaluate([fqi.make_env(args(**flags))], q_values, args(**flags), 2, 0)
+    metrics, returns = fqi.evaluate([fqi.make_env(args(**flags))], q_values, args(**flags), 2, 1_000_000)
     assert returns == [15.0, 15.0]
     assert metrics["eval/q_predicted"] == pytest.approx((0 + 1 + 2 + 3 + 4 + 1000 + 1001 + 1002) / 8)
     realised = [5, 6.5, 6.25, 5.125, 3.5625, 7.25, 5.625, 3.8125]
     assert metrics["eval/q_realised"] == pytest.approx(sum(realised) / 8)
     short = args(**flags, max_episode_steps=4)
-    metrics, _ = fqi.evaluate([fqi.make_env(short)], q_values, short, 1, 0)
+    metrics, _ = fqi.evaluate([fqi.make_env(short)], q_values, short, 1, 1_000_000)
     assert metrics["eval/q_predicted"] == (0 + 1) / 2 and metrics["eval/q_realised"] == (3.5 + 5) / 2
 
 
