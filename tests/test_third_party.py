@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 import zipfile
-from importlib.util import find_spec
+from importlib.metadata import distributions
 
 import pytest
 import tyro
@@ -14,6 +14,8 @@ from benchmark import third_party
 from benchmark.third_party import COLUMNS, PAGE, SCRIPTS, Package, last_line, read_rows, read_table, try_package
 from benchmark.third_party_page import habit_table, package_tables
 
+# Not find_spec("pip"): it switches off setuptools' own distutils, and torch.compile then fails in this process.
+NEEDS_PIP = pytest.mark.skipif(not any(distributions(name="pip")), reason="needs pip in this Python")
 TINY = '''
 import os
 import gymnasium as gym
@@ -84,7 +86,7 @@ def test_nothing_of_this_machine_is_in_the_data():
         assert not re.search(r"/tmp/|/home/|/root/|/work/|https?:", " ".join(row.values())), row["name"]
 
 
-@pytest.mark.skipif(not find_spec("pip"), reason="needs pip in this Python")
+@NEEDS_PIP
 def test_a_package_is_installed_played_and_trained_on(tiny, tmp_path):
     """The return of greedy play is pays * 5, of random play half of it."""
     package = tiny(env_kwargs=("pays=2",))
@@ -98,13 +100,13 @@ def test_a_package_is_installed_played_and_trained_on(tiny, tmp_path):
     assert set(row) <= set(COLUMNS.split())
 
 
-@pytest.mark.skipif(not find_spec("pip"), reason="needs pip in this Python")
+@NEEDS_PIP
 def test_an_environment_that_ends_the_process_is_no_success(tiny, tmp_path):
     row = try_package("tiny-env", tiny(env_kwargs=("quits=True",)), tmp_path / "venvs", 60)
     assert (row["failed"], row["exit_code"]) == ("training", 0) and "ended the process" in row["last_line"]
 
 
-@pytest.mark.skipif(not find_spec("pip"), reason="needs pip in this Python")
+@NEEDS_PIP
 def test_failures_are_rows_and_results_are_not_made_again(tiny, tmp_path, monkeypatch, capsys):
     """One version is not to be had, and one id is wrong; the second time nothing is tried."""
     packages = {"missing-env": tiny(version="9"), "tiny-env": tiny(id="tiny_env:Huge-v0")}
