@@ -80,11 +80,14 @@ def why_incomplete(run_dir: Path) -> str:
 def why_failed(run_dir: Path) -> tuple[str, str]:
     """Why a run without a complete result failed, and the traceback if the script left one; ("", "") if it may go on.
 
-    A script that ends with an error leaves a sentence in error.txt. If nobody wrote to the folder for ABANDONED
-    seconds, the run was killed.
+    A script that ends with an error leaves a sentence or a traceback in error.txt. If nobody wrote to the folder for
+    ABANDONED seconds, the run was killed.
     """
     try:
-        sentence, _, more = (run_dir / "error.txt").read_text(errors="replace").strip().partition("\n")
+        text = (run_dir / "error.txt").read_text(errors="replace").strip()
+        if text.startswith("Traceback"):
+            return text.splitlines()[-1], text
+        sentence, _, more = text.partition("\n")
         return sentence or "its error.txt is empty", more.strip()
     except OSError:
         written = max((path.stat().st_mtime for path in run_dir.rglob("*") if path.exists()), default=0.0)

@@ -46,7 +46,7 @@ COLUMNS += "random_sps random_return random_episodes sps greedy_return greedy_ep
 WARNINGS = {  # of our scripts, and what the page says
     "play different tasks": "two copies differ",
     "no time limit": "no time limit",
-    "sends observations up to": "large observations",
+    "sends observations beyond": "large observations",
     "sends numbers below": "codes declared as pixels",
     "close() of": "close() fails",
 }

@@ -657,6 +657,8 @@ def test_a_run_to_which_nobody_wrote_for_ten_minutes_was_killed(tmp_path, result
     assert read(tmp_path).records[0].state == "unfinished"
     (run_dir / "error.txt").write_text("")
     assert read(tmp_path).records[0].problem == "its error.txt is empty"
+    (run_dir / "error.txt").write_text("Traceback (most recent call last):\n  File a, line 1\nValueError: boom\n\n")
+    assert read(tmp_path).records[0].problem == "ValueError: boom"
 
 
 def test_a_run_that_is_in_two_sources_counts_once(bench, tmp_path):

@@ -141,3 +141,8 @@ def test_a_command_that_takes_too_long_ends(tmp_path):
 
 def test_the_page_is_linked():
     assert "(environments.md" in (ROOT / "docs" / "usage.md").read_text()
+
+
+def test_warnings_are_those_that_the_scripts_give():
+    text = (ROOT / "dqn.py").read_text()
+    assert [warning for warning in third_party.WARNINGS if warning not in text] == []
