@@ -41,7 +41,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import tyro
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, create_model
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, create_model
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -88,7 +88,7 @@ class Args:
     eval_frequency: PositiveInt = 10_000  # environment steps between greedy evaluations
     eval_episodes: PositiveInt = 5  # episodes of an evaluation during training
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
-    stop_at_return: float | None = None  # end the run when the mean return of an evaluation reaches this number
+    stop_at_return: FiniteFloat | None = None  # end the run when the mean return of an evaluation reaches this number
 
     def __post_init__(self):
         check(self)  # the types above, and flags that contradict each other
@@ -210,8 +210,7 @@ def train(args: Args) -> Path:
     exploration_steps = args.exploration_fraction * args.total_timesteps
 
     with Run(args, run_dir, q_network) as run, closed_at_end(env, eval_env):  # however the run ends
-        if not args.eval_env_kwargs:
-            warn_of_differences(env, eval_env, args.seed)
+        warn_of_differences(env, eval_env, args)
         obs, _ = env.reset(seed=args.seed)
         episodes, episodic_return, episodic_length = [], 0.0, 0  # episodes: the finished ones, until they are logged
         best_return, updates, start_time = -math.inf, 0, time.time()
@@ -367,7 +366,7 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
                 raise gym.error.Error("its render() returns no picture (height, width, 3)")
         env.unwrapped.action_space.seed(args.seed)  # some environments draw from their spaces
         env.unwrapped.observation_space.seed(args.seed)
-        env = vector_observations(numbered_actions(env, args.action_bins))
+        env = vector_observations(float_rewards(numbered_actions(env, args.action_bins)))
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
             raise  # not a wrong argument: a fault inside the environment shows its traceback
@@ -409,7 +408,7 @@ def numbered_actions(env: gym.Env, action_bins: int) -> gym.Env:
 
 
 def vector_observations(env: gym.Env) -> gym.Env:
-    """The environment with observations (obs_dim,) float32, pixels divided by 255, and rewards of type float."""
+    """The environment with observations (obs_dim,) float32, pixels divided by 255."""
     scale, seen = pixel_scale(env.observation_space), []
 
     def to_vector(obs) -> np.ndarray:
@@ -424,14 +423,19 @@ def vector_observations(env: gym.Env) -> gym.Env:
                 gym.logger.warn(f"{env.spec.id} sends observations beyond 100; {advice}")
         return vector
 
+    return gym.wrappers.TransformObservation(env, to_vector, gym.spaces.Box(-np.inf, np.inf, scale.shape))
+
+
+def float_rewards(env: gym.Env) -> gym.Env:
+    """The environment with rewards of type float."""
+
     def to_float(reward) -> float:
         if np.size(reward) != 1:
             advice = "a wrapper must make it one number, for example gymnasium.wrappers.TransformReward(env, sum)"
             raise Stop(f"the reward of {env.spec.id} has shape {np.shape(reward)}; {advice}", 2)
         return float(np.asarray(reward).item())
 
-    env = gym.wrappers.TransformReward(env, to_float)
-    return gym.wrappers.TransformObservation(env, to_vector, gym.spaces.Box(-np.inf, np.inf, scale.shape))
+    return gym.wrappers.TransformReward(env, to_float)
 
 
 def pixel_scale(space: gym.Space) -> np.ndarray:
@@ -445,16 +449,22 @@ def pixel_scale(space: gym.Space) -> np.ndarray:
     return np.full(gym.spaces.flatdim(space), 255 if pixels else 1, np.float32)
 
 
-def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
-    """Warns if training and evaluation are different tasks: plays the same ten actions from the same seed in both."""
-    if env is eval_env:
+def warn_of_differences(env: gym.Env, eval_env: gym.Env, args: Args) -> None:
+    """Warns if training and evaluation are different tasks: plays the same ten actions from the same seed in both.
+
+    Raises Stop if their spaces differ.
+    """
+    spaces, eval_spaces = ((one.observation_space, one.action_space) for one in (env, eval_env))
+    if spaces != eval_spaces:
+        raise Stop(f"{env.spec.id} has other spaces in evaluation than in training: {eval_spaces}, not {spaces}", 2)
+    if env is eval_env or args.eval_env_kwargs:
         return
     played = []
     for one in (env, eval_env):
-        random.seed(seed)
-        np.random.seed(seed)
-        rows, ended = [(one.reset(seed=seed)[0], 0.0)], False
-        one.action_space.seed(seed)
+        random.seed(args.seed)
+        np.random.seed(args.seed)
+        rows, ended = [(one.reset(seed=args.seed)[0], 0.0)], False
+        one.action_space.seed(args.seed)
         while len(rows) <= 10 and not ended:
             obs, reward, terminated, truncated, _ = one.step(one.action_space.sample())
             rows.append((obs, reward))
@@ -472,7 +482,7 @@ def closed_at_end(*envs: gym.Env):
     try:
         yield
     finally:
-        for env in set(envs):
+        for env in dict.fromkeys(envs):
             try:
                 env.close()
             except (Exception, SystemExit) as error:
@@ -491,7 +501,7 @@ def same_random_state():
 def info_numbers(info: dict) -> dict[str, float]:
     """The finite numbers and booleans in `info`, such as is_success."""
     kinds = bool | int | float | np.bool_ | np.integer | np.floating
-    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and math.isfinite(x)}
+    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and -1e300 < x < 1e300}
 
 
 def means(rows: list[dict[str, float]], prefix: str) -> dict[str, float]:

@@ -50,7 +50,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import tyro
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, create_model
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, create_model
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -107,7 +107,7 @@ class Args:
     loss: Literal["mse", "huber"] = "mse"  # squared error, or Huber's loss, which is linear for errors beyond 1
     max_grad_norm: PositiveFloat = math.inf  # longer gradients are scaled down to this norm (inf: never)
     eval_frequency: PositiveInt = 250_000  # steps between evaluations
-    stop_at_return: float | None = None  # end the run when the mean return of an evaluation reaches this number
+    stop_at_return: FiniteFloat | None = None  # end the run when the mean return of an evaluation reaches this number
     eval_episodes: PositiveInt = 10  # games in an evaluation, played in parallel
     eval_epsilon: Fraction | None = None  # ε in evaluations (nature 0.05, machado 0.001)
 

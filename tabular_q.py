@@ -45,7 +45,7 @@ import gymnasium as gym
 import numpy as np
 import torch  # only writes the log for TensorBoard
 import tyro
-from pydantic import Field, PositiveInt, ValidationError, create_model
+from pydantic import Field, FiniteFloat, PositiveInt, ValidationError, create_model
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -81,7 +81,7 @@ class Args:
     eval_frequency: PositiveInt = 50_000  # environment steps between greedy evaluations
     eval_episodes: PositiveInt = 5  # episodes of an evaluation during training
     final_eval_episodes: PositiveInt = 20  # episodes of the evaluation at the end
-    stop_at_return: float | None = None  # end the run when the mean return of an evaluation reaches this number
+    stop_at_return: FiniteFloat | None = None  # end the run when the mean return of an evaluation reaches this number
 
     def __post_init__(self):
         check(self)  # the types above, and flags that contradict each other
@@ -173,13 +173,12 @@ def train(args: Args) -> Path:
     num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
 
     table = DoubleQTable(num_states, num_actions, args, rng) if args.double else QTable(num_states, num_actions, args)
-    model = read_model(env) if args.gamma < 1 else None  # without discounting Q* is not computed
+    model = read_model(env) if args.gamma < 1 and not args.eval_env_kwargs else None  # Q* of the same task, with γ < 1
     exact_q = value_iteration(model, args.gamma) if model else None
     exploration_steps = args.exploration_fraction * args.total_timesteps
 
     with Run(args, run_dir, table) as run, closed_at_end(env, eval_env):  # however the run ends
-        if not args.eval_env_kwargs:
-            warn_of_differences(env, eval_env, args.seed)
+        warn_of_differences(env, eval_env, args)
         obs, _ = env.reset(seed=args.seed)
         episodes, episodic_return, episodic_length = [], 0.0, 0  # episodes: the finished ones, until they are logged
         sum_td_error, evaluated, best_return, start_time = 0.0, 0, -math.inf, time.time()
@@ -290,7 +289,7 @@ def read_model(env: gym.Env) -> Model | None:
     """The model of an environment with `P[s][a] = [(probability, s', reward, terminated), ...]`, else None."""
     num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
     outcomes, start = getattr(env.unwrapped, "P", None), getattr(env.unwrapped, "initial_state_distrib", None)
-    if outcomes is None or start is None or len(outcomes) != num_states:
+    if not isinstance(outcomes, dict | list) or start is None or len(outcomes) != num_states:
         return None
     transition, reward = np.zeros((num_states, num_actions, num_states)), np.zeros((num_states, num_actions))
     possible = set()
@@ -390,7 +389,7 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
                 raise gym.error.Error("its render() returns no picture (height, width, 3)")
         env.unwrapped.action_space.seed(args.seed)  # some environments draw from their spaces
         env.unwrapped.observation_space.seed(args.seed)
-        env = numbered_states(numbered_actions(env, args.action_bins), args.observation_bins)
+        env = numbered_states(float_rewards(numbered_actions(env, args.action_bins)), args.observation_bins)
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         if isinstance(error, TypeError) and "argument" not in str(error):
             raise  # not a wrong argument: a fault inside the environment shows its traceback
@@ -446,14 +445,19 @@ def numbered_states(env: gym.Env, bins: int) -> gym.Env:
             state = state * (len(edges) + 1) + bisect_right(edges, number)
         return state
 
+    return gym.wrappers.TransformObservation(env, to_state, gym.spaces.Discrete(num_states))
+
+
+def float_rewards(env: gym.Env) -> gym.Env:
+    """The environment with rewards of type float."""
+
     def to_float(reward) -> float:
         if np.size(reward) != 1:
             advice = "a wrapper must make it one number, for example gymnasium.wrappers.TransformReward(env, sum)"
             raise Stop(f"the reward of {env.spec.id} has shape {np.shape(reward)}; {advice}", 2)
         return float(np.asarray(reward).item())
 
-    env = gym.wrappers.TransformReward(env, to_float)
-    return gym.wrappers.TransformObservation(env, to_state, gym.spaces.Discrete(num_states))
+    return gym.wrappers.TransformReward(env, to_float)
 
 
 def numbers(space: gym.Space, obs) -> list[float]:
@@ -496,16 +500,22 @@ def divided(space: gym.Space, bins: int) -> list[tuple[float, float, list[float]
     return dimensions
 
 
-def warn_of_differences(env: gym.Env, eval_env: gym.Env, seed: int) -> None:
-    """Warns if training and evaluation are different tasks: plays the same ten actions from the same seed in both."""
-    if env is eval_env:
+def warn_of_differences(env: gym.Env, eval_env: gym.Env, args: Args) -> None:
+    """Warns if training and evaluation are different tasks: plays the same ten actions from the same seed in both.
+
+    Raises Stop if their spaces differ.
+    """
+    spaces, eval_spaces = ((one.observation_space, one.action_space) for one in (env, eval_env))
+    if spaces != eval_spaces:
+        raise Stop(f"{env.spec.id} has other spaces in evaluation than in training: {eval_spaces}, not {spaces}", 2)
+    if env is eval_env or args.eval_env_kwargs:
         return
     played = []
     for one in (env, eval_env):
-        random.seed(seed)
-        np.random.seed(seed)
-        rows, ended = [(one.reset(seed=seed)[0], 0.0)], False
-        one.action_space.seed(seed)
+        random.seed(args.seed)
+        np.random.seed(args.seed)
+        rows, ended = [(one.reset(seed=args.seed)[0], 0.0)], False
+        one.action_space.seed(args.seed)
         while len(rows) <= 10 and not ended:
             obs, reward, terminated, truncated, _ = one.step(one.action_space.sample())
             rows.append((obs, reward))
@@ -523,7 +533,7 @@ def closed_at_end(*envs: gym.Env):
     try:
         yield
     finally:
-        for env in set(envs):
+        for env in dict.fromkeys(envs):
             try:
                 env.close()
             except (Exception, SystemExit) as error:
@@ -542,7 +552,7 @@ def same_random_state():
 def info_numbers(info: dict) -> dict[str, float]:
     """The finite numbers and booleans in `info`, such as is_success."""
     kinds = bool | int | float | np.bool_ | np.integer | np.floating
-    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and math.isfinite(x)}
+    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and -1e300 < x < 1e300}
 
 
 def means(rows: list[dict[str, float]], prefix: str) -> dict[str, float]:

@@ -58,6 +58,7 @@ BAD_FLAGS = {
     "--eval-frequency 0": f"--eval-frequency: {POSITIVE}",
     "--eval-episodes 0": f"--eval-episodes: {POSITIVE}",
     "--final-eval-episodes 0": f"--final-eval-episodes: {POSITIVE}",
+    "--stop-at-return nan": "--stop-at-return: Input should be a finite number",
     "--seed -1": "--seed: Input should be greater than or equal to 0",
     "--seed 99999999999999999999": "--seed: Input should be less than or equal to 2147483648",
     "--hidden-sizes 0": f"--hidden-sizes: {POSITIVE}",

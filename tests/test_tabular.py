@@ -593,3 +593,14 @@ def test_a_step_that_cannot_happen_in_p_ends_the_exact_values(args, capsys, fick
     said = re.search(r"no exact values: step [\d,]+ cannot happen in the model P of Taxi-v4\n", capsys.readouterr().out)
     names = {"eval/exact_return", "eval/optimal_return", "charts/q_error"}
     assert bool(said) == fickle and names & set(result(run_dir)) == (set() if fickle else names)
+
+
+def test_values_of_another_task_are_not_called_exact(args):
+    found = result(train(args(env_id="FrozenLake-v1", eval_env_kwargs=("is_slippery=False",))))
+    assert "eval/exact_return" not in found and found["updates"] == 2_000
+
+
+def test_a_function_named_p_is_no_model():
+    inner = SimpleNamespace(P=lambda s, a: [], initial_state_distrib=[1.0, 0.0])
+    env = SimpleNamespace(observation_space=Discrete(2), action_space=Discrete(2), unwrapped=inner)
+    assert tabular_q.read_model(env) is None

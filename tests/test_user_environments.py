@@ -590,6 +590,22 @@ def test_training_and_evaluation_on_different_tasks(tmp_path, told, recwarn, scr
     assert "FrozenLake-v1 is not the same if made twice" in warning
 
 
+def test_the_environments_that_train_pqn_are_compared_if_one_of_them_evaluates(tmp_path, recwarn):
+    flags = {"env_id": "FrozenLake-v1", "env_kwargs": ("map_name=none",), "eval_frequency": 1_000}
+    train(small(pqn, tmp_path, **flags))
+    assert [warning for warning in recwarn if DIFFERENT in str(warning.message)]
+
+
+@pytest.mark.parametrize("script", [dqn, tabular_q, pqn])
+def test_other_spaces_in_evaluation_are_said_before_training(tmp_path, script):
+    """The lake of 8 x 8 has 64 states, not 16."""
+    args = small(script, tmp_path, env_id="FrozenLake-v1", eval_env_kwargs=("map_name=8x8",))
+    with pytest.raises(script.Stop, match=r"FrozenLake-v1 has other spaces in evaluation .*64.* not .*16") as error:
+        train(args)
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert error.value.args[1] == 2 and not scalars(run_dir)
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_one_environment_is_one_task(tmp_path, told, recwarn, script):
     """Where it also evaluates, there is nothing to compare: a second episode from the same seed may be another one."""
@@ -607,7 +623,7 @@ def test_standard_environments_are_the_same_if_made_twice(tmp_path, recwarn, scr
     for env_id in env_ids.split():
         for kwargs in ((), ("map_name=8x8",)) if env_id.startswith("Frozen") else ((),):
             args = script.Args(env_id=env_id, env_kwargs=kwargs)
-            script.warn_of_differences(script.make_env(args), script.make_env(args, tmp_path), args.seed)
+            script.warn_of_differences(script.make_env(args), script.make_env(args, tmp_path), args)
     assert not [str(warning.message) for warning in recwarn if DIFFERENT in str(warning.message)]
 
 
@@ -775,6 +791,11 @@ def test_a_number_that_only_some_episodes_report(tmp_path, told, script):
     run_dir = train(small(script, tmp_path, env_id=env_id, final_eval_episodes=20, **steps))
     assert result(run_dir)["eval/info/bonus"] == 3.0
     assert {mean for _, mean in scalars(run_dir).get("charts/info/bonus", [])} == (set() if script is fqi else {3.0})
+
+
+def test_numbers_of_info_that_no_float_can_hold():
+    info = {"big": 10**400, "nan": math.nan, "inf": -math.inf, "byte": np.int8(-128), "yes": np.True_, "text": "3"}
+    assert dqn.info_numbers(info) == {"info/byte": -128.0, "info/yes": 1.0}
 
 
 @pytest.mark.parametrize(("shows", "warned"), [(100.0, 0), (-101.0, 1), (20_000.0, 1)])
