@@ -336,10 +336,13 @@ def check(args: Args) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
+    for flag, pairs in (("--env-kwargs", args.env_kwargs), ("--eval-env-kwargs", args.eval_env_kwargs)):
+        names = {pair.split("=")[0] for pair in pairs if "=" in pair}
+        if len(names - {""}) < len(pairs):
+            raise ValueError(f"{flag} takes NAME=VALUE, each NAME once, not {pairs}")
     minari = str(args.dataset).startswith("minari:")
     for wrong, sentence in (
         (args.collections > args.dataset_size, "--collections is larger than --dataset-size"),
-        (not all("=" in pair for pair in args.env_kwargs), f"--env-kwargs takes NAME=VALUE, not {args.env_kwargs}"),
         (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
         (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
         (minari and not find_spec("minari"), "--dataset minari:NAME needs: pip install minari"),
@@ -506,7 +509,8 @@ def same_random_state():
 def info_numbers(info: dict) -> dict[str, float]:
     """The finite numbers and booleans in `info`, such as is_success."""
     kinds = bool | int | float | np.bool_ | np.integer | np.floating
-    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and -1e300 < x < 1e300}
+    numbers = {name: x if isinstance(x, int) else float(x) for name, x in info.items() if isinstance(x, kinds)}
+    return {f"info/{name}": float(x) for name, x in numbers.items() if -1e300 < x < 1e300}
 
 
 def means(rows: list[dict[str, float]], prefix: str) -> dict[str, float]:

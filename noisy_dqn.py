@@ -368,13 +368,15 @@ def check(args: Args) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
-    pairs = args.env_kwargs + args.eval_env_kwargs
+    for flag, pairs in (("--env-kwargs", args.env_kwargs), ("--eval-env-kwargs", args.eval_env_kwargs)):
+        names = {pair.split("=")[0] for pair in pairs if "=" in pair}
+        if len(names - {""}) < len(pairs):
+            raise ValueError(f"{flag} takes NAME=VALUE, each NAME once, not {pairs}")
     last_update = args.total_timesteps - args.total_timesteps % args.train_frequency
     for wrong, sentence in (
         (args.batch_size > args.buffer_size, "--batch-size is larger than --buffer-size"),
         (args.learning_starts >= last_update, "--learning-starts and --train-frequency leave no step for an update"),
         (args.cuda and not torch.cuda.is_available(), "--cuda needs a GPU and a PyTorch built for it"),
-        (not all("=" in pair for pair in pairs), f"--env-kwargs takes NAME=VALUE, not {pairs}"),
         (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
         (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
     ):
@@ -540,7 +542,8 @@ def same_random_state():
 def info_numbers(info: dict) -> dict[str, float]:
     """The finite numbers and booleans in `info`, such as is_success."""
     kinds = bool | int | float | np.bool_ | np.integer | np.floating
-    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and -1e300 < x < 1e300}
+    numbers = {name: x if isinstance(x, int) else float(x) for name, x in info.items() if isinstance(x, kinds)}
+    return {f"info/{name}": float(x) for name, x in numbers.items() if -1e300 < x < 1e300}
 
 
 def means(rows: list[dict[str, float]], prefix: str) -> dict[str, float]:

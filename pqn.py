@@ -19,7 +19,8 @@ Gallici et al. (2025), "Simplifying deep temporal difference learning", ICLR, al
 Barto (2018), "Reinforcement learning", equation 12.18, with max_a Q for the value of a state.
 
 Changed from dqn.py: `QNetwork` has layer normalisation; `lambda_returns` makes the targets; `compute_loss` takes a
-`Batch` with these targets; `train` plays many environments and learns, with RAdam, from their last steps alone.
+`Batch` with these targets; `train` plays many environments, each in a `LastInfo`, and learns, with RAdam, from their
+last steps alone.
 
     python pqn.py --env-id CartPole-v1
     python pqn.py --env-id Acrobot-v1 --num-envs 8 --num-steps 64
@@ -169,17 +170,28 @@ def compute_loss(q_network: QNetwork, batch: Batch, args: Args):
     return loss, q_taken.detach()
 
 
+class LastInfo(gym.Wrapper):
+    """Keeps `info` out of SyncVectorEnv, whose array of each name has the type of the first value: 0.9 may become 0."""
+
+    def reset(self, **kwargs):
+        return self.env.reset(**kwargs)[0], {}
+
+    def step(self, action):
+        *step, self.last_info = self.env.step(action)
+        return *step, {}
+
+
 def train(args: Args) -> Path:
     """Trains and evaluates one agent. Returns its run folder. Raises Stop, a message that ends the program."""
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)  # draws actions and minibatches
     device = torch.device("cuda" if args.cuda else "cpu")
     same_step = gym.vector.AutoresetMode.SAME_STEP  # the last step of an episode begins the next episode
-    envs = gym.vector.SyncVectorEnv([lambda: make_env(args)] * args.num_envs, autoreset_mode=same_step)
+    envs = gym.vector.SyncVectorEnv([lambda: LastInfo(make_env(args))] * args.num_envs, autoreset_mode=same_step)
     run_dir = make_run_dir(args)
     # Some simulators allow only one instance: with --eval-frequency beyond the run, a training environment evaluates.
     one_env = args.eval_frequency > args.total_timesteps and not (args.capture_video or args.eval_env_kwargs)
-    eval_env = envs.envs[0] if one_env else make_env(args, run_dir / "videos")
+    eval_env = envs.envs[0].env if one_env else make_env(args, run_dir / "videos")
     obs_dim, num_actions = envs.single_observation_space.shape[0], int(envs.single_action_space.n)
 
     q_network = QNetwork(obs_dim, num_actions, args).to(device)
@@ -215,10 +227,7 @@ def train(args: Args) -> Path:
                 for i in np.flatnonzero(terminated | truncated):
                     real_next_obs[i] = info["final_obs"][i]  # next_obs[i] is the first observation of the next episode
                     episode = {"episodic_return": episodic_return[i], "episodic_length": episodic_length[i]}
-                    last = info["final_info"]  # NAME: the values of all environments; _NAME: which of them sent one
-                    arrays = ((name, x) for name, x in last.items() if isinstance(x, np.ndarray))
-                    sent = {name: x[i] for name, x in arrays if f"_{name}" in last and last[f"_{name}"][i]}
-                    episodes.append(episode | info_numbers(sent))
+                    episodes.append(episode | info_numbers(envs.envs[i].last_info))
                     progress.set_postfix({"return": episodic_return[i], "ε": epsilon}, refresh=False)
                     episodic_return[i], episodic_length[i] = 0.0, 0
                 played.append((obs, action, reward.astype(np.float32), real_next_obs, terminated, truncated))
@@ -322,13 +331,15 @@ def check(args: Args) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
-    pairs = args.env_kwargs + args.eval_env_kwargs
+    for flag, pairs in (("--env-kwargs", args.env_kwargs), ("--eval-env-kwargs", args.eval_env_kwargs)):
+        names = {pair.split("=")[0] for pair in pairs if "=" in pair}
+        if len(names - {""}) < len(pairs):
+            raise ValueError(f"{flag} takes NAME=VALUE, each NAME once, not {pairs}")
     phase = args.num_envs * args.num_steps
     for wrong, sentence in (
         (phase > args.total_timesteps, "--num-envs times --num-steps is more than --total-timesteps"),
         (phase % args.num_minibatches > 0, "--num-envs times --num-steps must be a multiple of --num-minibatches"),
         (args.cuda and not torch.cuda.is_available(), "--cuda needs a GPU and a PyTorch built for it"),
-        (not all("=" in pair for pair in pairs), f"--env-kwargs takes NAME=VALUE, not {pairs}"),
         (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
         (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
     ):
@@ -494,7 +505,8 @@ def same_random_state():
 def info_numbers(info: dict) -> dict[str, float]:
     """The finite numbers and booleans in `info`, such as is_success."""
     kinds = bool | int | float | np.bool_ | np.integer | np.floating
-    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and -1e300 < x < 1e300}
+    numbers = {name: x if isinstance(x, int) else float(x) for name, x in info.items() if isinstance(x, kinds)}
+    return {f"info/{name}": float(x) for name, x in numbers.items() if -1e300 < x < 1e300}
 
 
 def means(rows: list[dict[str, float]], prefix: str) -> dict[str, float]:

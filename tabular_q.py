@@ -289,16 +289,21 @@ def read_model(env: gym.Env) -> Model | None:
     """The model of an environment with `P[s][a] = [(probability, s', reward, terminated), ...]`, else None."""
     num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
     outcomes, start = getattr(env.unwrapped, "P", None), getattr(env.unwrapped, "initial_state_distrib", None)
-    if not isinstance(outcomes, dict | list) or start is None or len(outcomes) != num_states:
-        return None
     transition, reward = np.zeros((num_states, num_actions, num_states)), np.zeros((num_states, num_actions))
     possible = set()
-    for s, a in np.ndindex(num_states, num_actions):
-        for probability, next_s, r, terminated in outcomes[s][a]:
-            reward[s, a] += probability * r
-            transition[s, a, next_s] += 0 if terminated else probability
-            if probability > 0:
-                possible.add((s, a, r, next_s, terminated))
+    try:
+        if start is None or len(outcomes) != num_states:
+            return None
+        for s, a in np.ndindex(num_states, num_actions):
+            for probability, next_s, r, terminated in outcomes[s][a]:
+                reward[s, a] += probability * r
+                transition[s, a, next_s] += 0 if terminated else probability
+                if probability > 0:
+                    possible.add((s, a, r, next_s, terminated))
+            if not math.isclose(sum(outcome[0] for outcome in outcomes[s][a]), 1, abs_tol=1e-6):
+                return None
+    except (TypeError, ValueError, LookupError):  # no P, or one of another form
+        return None
     return Model(transition, reward, np.array(start), possible)
 
 
@@ -356,9 +361,11 @@ def check(args: Args) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"--{first['loc'][0].replace('_', '-')}: {first['msg']}") from None
-    pairs = args.env_kwargs + args.eval_env_kwargs
+    for flag, pairs in (("--env-kwargs", args.env_kwargs), ("--eval-env-kwargs", args.eval_env_kwargs)):
+        names = {pair.split("=")[0] for pair in pairs if "=" in pair}
+        if len(names - {""}) < len(pairs):
+            raise ValueError(f"{flag} takes NAME=VALUE, each NAME once, not {pairs}")
     for wrong, sentence in (
-        (not all("=" in pair for pair in pairs), f"--env-kwargs takes NAME=VALUE, not {pairs}"),
         (args.track and not find_spec("wandb"), "--track needs: pip install wandb"),
         (args.capture_video and not find_spec("moviepy"), "--capture-video needs: pip install moviepy"),
     ):
@@ -552,7 +559,8 @@ def same_random_state():
 def info_numbers(info: dict) -> dict[str, float]:
     """The finite numbers and booleans in `info`, such as is_success."""
     kinds = bool | int | float | np.bool_ | np.integer | np.floating
-    return {f"info/{name}": float(x) for name, x in info.items() if isinstance(x, kinds) and -1e300 < x < 1e300}
+    numbers = {name: x if isinstance(x, int) else float(x) for name, x in info.items() if isinstance(x, kinds)}
+    return {f"info/{name}": float(x) for name, x in numbers.items() if -1e300 < x < 1e300}
 
 
 def means(rows: list[dict[str, float]], prefix: str) -> dict[str, float]:

@@ -66,7 +66,10 @@ BAD_FLAGS = {
     "--buffer-size 10000000000000000000": "--buffer-size: Input should be less than or equal to 1000000000000",
     "--max-episode-steps 0": f"--max-episode-steps: {POSITIVE}",
     "--env-id Pendulum-v1 --action-bins 1": "--action-bins: Input should be greater than or equal to 2",
-    "--env-kwargs length": "--env-kwargs takes NAME=VALUE, not ('length',)",
+    "--env-kwargs length": "--env-kwargs takes NAME=VALUE, each NAME once, not ('length',)",
+    "--env-kwargs a=1 b=2 a=3": "--env-kwargs takes NAME=VALUE, each NAME once, not ('a=1', 'b=2', 'a=3')",
+    "--env-kwargs a=1 --eval-env-kwargs a": "--eval-env-kwargs takes NAME=VALUE, each NAME once, not ('a',)",
+    "--eval-env-kwargs =3": "--eval-env-kwargs takes NAME=VALUE, each NAME once, not ('=3',)",
 }
 BAD = {
     "--env-id CartPol-v1": "Did you mean: `CartPole`?",

@@ -500,7 +500,7 @@ RANGES = {
     "steps": ({"total_timesteps": 0}, "--total-timesteps: "),
     "gamma": ({"gamma": 1.1}, "--gamma: "),
     "seed": ({"seed": -1}, "--seed: Input should be greater than or equal to 0"),
-    "kwargs": ({"env_kwargs": ("length",)}, "--env-kwargs takes NAME=VALUE"),
+    "kwargs": ({"env_kwargs": ("length",)}, "--env-kwargs takes NAME=VALUE, each NAME once"),
 }
 
 
@@ -600,7 +600,19 @@ def test_values_of_another_task_are_not_called_exact(args):
     assert "eval/exact_return" not in found and found["updates"] == 2_000
 
 
-def test_a_function_named_p_is_no_model():
-    inner = SimpleNamespace(P=lambda s, a: [], initial_state_distrib=[1.0, 0.0])
-    env = SimpleNamespace(observation_space=Discrete(2), action_space=Discrete(2), unwrapped=inner)
-    assert tabular_q.read_model(env) is None
+STEP = (0.5, 0, 1.0, False)
+MODELS = {
+    "model": ([[[STEP, STEP]]], True),
+    "function": (lambda s, a: [STEP, STEP], False),
+    "fifth number": ([[[(*STEP, 7), (*STEP, 7)]]], False),
+    "half": ([[[STEP]]], False),
+    "no action": ([{1: [STEP, STEP]}], False),
+    "state 1 of 1": ([[[STEP, (0.5, 1, 1.0, False)]]], False),
+}
+
+
+@pytest.mark.parametrize(("outcomes", "known"), MODELS.values(), ids=MODELS)
+def test_what_is_no_model_though_its_name_is_p(outcomes, known):
+    inner = SimpleNamespace(P=outcomes, initial_state_distrib=[1.0])
+    env = SimpleNamespace(observation_space=Discrete(1), action_space=Discrete(1), unwrapped=inner)
+    assert (tabular_q.read_model(env) is not None) == known

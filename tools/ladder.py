@@ -149,7 +149,17 @@ LADDER = (
         "many environments in place of a replay buffer, layer normalisation in place of a target network",
         parent="dqn.py",
         reaches="CartPole in 11 s, without replay buffer and target network",
-        differs=("imports", "Args", "QNetwork", "Batch", "lambda_returns", "compute_loss", "train", "check"),
+        differs=(
+            "imports",
+            "Args",
+            "QNetwork",
+            "Batch",
+            "lambda_returns",
+            "compute_loss",
+            "LastInfo",
+            "train",
+            "check",
+        ),
         drops=(
             *("ReplayBuffer", "td_target", "update_target", "buffer_size", "tau", "loss"),
             *("target_network_frequency", "batch_size", "train_frequency", "learning_starts"),
