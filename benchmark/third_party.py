@@ -11,17 +11,11 @@ for another PyTorch, Gymnasium or NumPy fails to install, unless the table says 
 import csv
 import io
 import json
-import os
-import re
 import shlex
-import signal
-import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 import tomllib
-import venv
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +23,7 @@ from pathlib import Path
 import tyro
 from tyro.conf import Positional
 
+from benchmark.package_venv import SHARED, install, last_line, run
 from benchmark.run_folder import DATA, ROOT, read_object, read_scalars, write_whole
 from benchmark.third_party_page import write_page
 
@@ -40,7 +35,6 @@ SCRIPTS = {  # steps to train, and the last flags of the command
     "qt_opt.py": (1_000, "--learning-starts 200 --final-eval-episodes 10"),
     "tabular_q.py": (20_000, "--final-eval-episodes 10"),
 }
-SHARED = ("gymnasium", "numpy", "torch")  # with exactly the versions of this Python
 COLUMNS = "name pin date python gymnasium numpy torch command exit_code failed last_line observation action limit "
 COLUMNS += "random_sps random_return random_episodes sps greedy_return greedy_episodes warnings habits"
 WARNINGS = {  # of our scripts, and what the page says
@@ -50,7 +44,6 @@ WARNINGS = {  # of our scripts, and what the page says
     "sends numbers below": "codes declared as pixels",
     "close() of": "close() fails",
 }
-QUIET = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "MPLBACKEND": "Agg"}
 
 
 @dataclass
@@ -113,50 +106,6 @@ def write_rows(rows: dict[str, dict], path: Path = RESULTS) -> None:
     write_whole(path, file.getvalue())
 
 
-def run(command: list, folder: Path, seconds: float) -> tuple[int, str, str]:
-    """Exit code (124: out of time), stdout and stderr of a command. Ends all that the command started."""
-    environ = os.environ | QUIET | {"PYTHONPATH": str(ROOT), "HOME": str(folder)}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    text = {"text": True, "errors": "replace"}
-    process = subprocess.Popen(command, **pipes, **text, cwd=folder, env=environ, start_new_session=True)
-    try:
-        out, err = process.communicate(timeout=seconds)
-        return process.returncode, out, err
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        return 124, *process.communicate()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-
-
-def last_line(text: str, folder: Path) -> str:
-    """The last line that names an error, else the last line, without addresses and paths of this machine."""
-    lines = [line.strip() for line in text.splitlines() if re.search(r"\w{3}", line)]
-    errors = [line for line in lines if re.match(r"(error|ERROR|[\w.]*(Error|Exception|Interrupt))\b", line)]
-    line = (errors or lines or [""])[-1]
-    for path in (folder, sys.prefix, ROOT):
-        line = line.replace(str(path), "...")
-    return re.sub(r"https?://\S+", "...", line)[:300]
-
-
-def install(name: str, package: Package, folder: Path, seconds: float) -> tuple[Path, int, str]:
-    """The Python of the package's virtual environment, made if it is missing, and exit code and output of pip."""
-    place, pin = folder / name, shlex.join(package.pin(name))
-    python, mark = place / "bin" / "python", place / "pin.txt"
-    if mark.exists() and mark.read_text() == pin:
-        return python, 0, ""
-    venv.create(place, clear=True, symlinks=True)
-    own = sysconfig.get_path("purelib", "venv", {"base": str(place), "platbase": str(place)})
-    (Path(own) / "shared.pth").write_text(sysconfig.get_path("purelib"))
-    (place / "shared.txt").write_text("\n".join(f"{each}=={version(each)}" for each in SHARED))
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "-c", place / "shared.txt"]
-    code, out, err = run([*pip, *package.pin(name)], folder, seconds)
-    if code == 0:
-        mark.write_text(pin)
-    return python, code, out + err
-
-
 def try_package(name: str, package: Package, folder: Path, seconds: float) -> dict:
     """Installs a package, plays at random, and trains. Returns its row of environments.csv."""
     script, *flags = package.command()
@@ -168,7 +117,7 @@ def try_package(name: str, package: Package, folder: Path, seconds: float) -> di
         line = f"not finished after {seconds:.0f} s" if code == 124 else last_line(output, folder) if code else ""
         row.update(exit_code=code, failed=failed if code else "", last_line=line)
 
-    python, code, output = install(name, package, folder, 3 * seconds)
+    python, code, output = install(name, package.pin(name), folder, 3 * seconds)
     note("install", code, output)
     if code:
         return row
