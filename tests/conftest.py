@@ -70,11 +70,11 @@ class Spaces(gym.Env):
 
 
 MARKERS = {  # of every test file, named without test_ and .py; what each marker means is in pyproject.toml
-    "algorithm": "algorithm c51 drqn exact n_step_dqn noisy_dqn pqn qt_opt rainbow released_faults replay rungs",
+    "algorithm": "algorithm c51 drqn every_script exact n_step_dqn noisy_dqn pqn qt_opt rainbow replay rungs",
     "script": "atari atari_resume cli flags fqi learning runs tabular user_environments",
     "system": "benchmark claim_atari claim_base claim_c51 claim_double claim_drqn claim_dueling claim_n_step "
     "claim_noisy claim_per claim_pqn claim_qt_opt claim_rainbow claim_tabular docs envs habits harness "
-    "human_scores ladder pages report slurm statistics third_party",
+    "human_scores ladder pages peers report slurm statistics third_party",
 }
 SLOW = ("compiled", "learns_cartpole")  # in a test's name: it takes seconds, so it counts as script
 

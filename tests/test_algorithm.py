@@ -1,4 +1,4 @@
-"""Targets, losses and networks on numbers small enough to follow on paper (known bugs 5 to 13 and 16)."""
+"""Targets, losses and networks on numbers small enough to follow on paper."""
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ def test_target_of_a_terminal_state_is_the_reward():
     assert y.tolist() == [1.0, 10.0]
 
 
+@pytest.mark.bug(9)
 def test_truncation_bootstraps(small, spy):
     """Counter's odd episodes are truncated: their last step is stored with a future, next_obs its own last one."""
     buffers = spy("ReplayBuffer")
@@ -47,6 +48,7 @@ def test_truncation_bootstraps(small, spy):
     assert y.item() == pytest.approx(5 + 0.9 * 3 * 1005)
 
 
+@pytest.mark.bug(5)
 def test_target_comes_from_the_target_network():
     target_network = linear_network(dqn, [2.0, 5.0], [0.0, 0.0])  # Q_target(1, ·) = 2, 5
     online = linear_network(dqn, [100.0, 200.0], [3.0, 4.0])  # Q(0, ·) = 3, 4 and Q(1, ·) = 103, 204
@@ -58,6 +60,7 @@ def test_target_comes_from_the_target_network():
     assert dqn.compute_loss(perturbed, target_network, batch_of_one(), args)[0] == loss
 
 
+@pytest.mark.bug(8)
 def test_no_gradient_through_the_target(spy):
     targets = spy("td_target")
     online = linear_network(dqn, [0.5, 0.5], [3.0, 4.0])
@@ -105,6 +108,7 @@ def test_gradients_are_clipped_to_their_norm_if_a_limit_is_set(small, monkeypatc
         assert min(norms) > 1e-2
 
 
+@pytest.mark.bug(6)
 def test_target_network_is_not_an_alias(small, spy):
     """Between two target updates the online network moves and the target network stands still."""
     updates, syncs = spy("compute_loss"), spy("update_target")
@@ -119,6 +123,7 @@ def test_target_network_is_not_an_alias(small, spy):
         assert weight.untyped_storage().data_ptr() != q_network.state_dict()[name].untyped_storage().data_ptr()
 
 
+@pytest.mark.bug(7)
 def test_target_update_counts_environment_steps(small, spy, monkeypatch):
     """Three periods: the target moves at the multiples of the period after learning_starts, whatever the updates."""
     steps, syncs, add = [], [], dqn.ReplayBuffer.add
@@ -145,6 +150,7 @@ def test_polyak_moves_a_fraction_of_the_way():
     assert all(parameter.grad_fn is None and parameter.grad is None for parameter in target.parameters())
 
 
+@pytest.mark.bug(12)
 def test_loss_refuses_shapes_that_broadcast(monkeypatch):
     """A target (B, 1) and Q(s, a), (B,), would make a loss of B x B errors."""
     networks = linear_network(dqn, [0.0, 0.0], [3.0, 4.0]), linear_network(dqn, [0.0, 0.0], [0.0, 0.0])
@@ -166,6 +172,7 @@ def loss_of(q_taken, reward, loss):
     return mean.item(), obs.grad.flatten().tolist()
 
 
+@pytest.mark.bug(13)
 def test_huber_keeps_its_gradient_beyond_one():
     q, losses, gradients = [1.0, 5.0, -5.0, 0.5], [0.5, 5 - 0.5, 5 - 0.5, 0.5 * 0.5**2], [1.0, 1.0, -1.0, 0.5]
     for row in zip(q, losses, gradients, strict=True):
@@ -178,6 +185,7 @@ def test_mse_is_the_square():
     assert loss_of([3.0, 1.0], [1.0, 5.0], "mse") == ((2**2 + 4**2) / 2, [2.0, -4.0]), "the mean of a batch"
 
 
+@pytest.mark.bug(16)
 def test_epsilon_schedule():
     epsilons = [dqn.linear_schedule(1.0, 0.1, duration=100, t=t) for t in range(200)]
     assert epsilons[0] == 1.0
@@ -188,6 +196,7 @@ def test_epsilon_schedule():
     assert dqn.linear_schedule(1.0, 0.1, duration=0, t=0) == 0.1, "--exploration-fraction 0"
 
 
+@pytest.mark.bug(16)
 @pytest.mark.parametrize("train_frequency", [1, 50])
 def test_epsilon_depends_on_environment_steps_alone(small, spy, train_frequency):
     calls = spy("linear_schedule")

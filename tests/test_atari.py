@@ -99,6 +99,7 @@ def test_a_lost_life_is_neither_a_gained_one_nor_the_end_nor_a_new_game():
     assert dqn_atari.life_lost(after, before).tolist() == [True, True, False, False, False, False]
 
 
+@pytest.mark.bug(38)
 def test_games_begin_differently():
     """Of the Nature protocol, by random no-ops. Machado's have none: they part with the first sticky action."""
     for protocol, different in (("nature", 8), ("machado", 1)):
@@ -127,6 +128,7 @@ def test_the_emulator_hands_out_arrays_of_its_own():
     env.close()
 
 
+@pytest.mark.bug(41)
 def test_a_known_frame_gives_known_network_input():
     """Pixels 0, 51 and 255 enter the first layer as 0, 0.2 and 1: scaled once, also on the way through NumPy."""
     network, seen = dqn_atari.QNetwork(4, 4, Args()), []
@@ -209,6 +211,7 @@ def transitions(buffer, draws=3_000):
     return Counter(zip(obs, next_obs, *others, strict=True))
 
 
+@pytest.mark.bug(27)
 def test_stacks_stay_within_their_game():
     """Two games: frames 1 to 4, of which 4 is the final one of a game that terminated; then 5 to 7, truncated at 7."""
     buffer = ReplayBuffer(20, 1, CPU)
@@ -238,6 +241,7 @@ def test_a_lost_life_ends_the_episode_but_not_the_stack():
     assert ((0, 0, 1, 2), (0, 1, 2, 3), 0, 0, True) in transitions(buffer)
 
 
+@pytest.mark.bug(17, 19, 27)
 @pytest.mark.parametrize(("added", "first", "last"), [(2, 1, 1), (10, 1, 9), (11, 5, 10), (25, 19, 24), (27, 21, 26)])
 def test_ring_keeps_the_newest_and_no_stack_crosses_the_write_head(added, first, last):
     """A ring of 10, frames numbered from 1. Of 25, the frames 16 to 25 are left: 19 is the first whose stack 16, 17,
@@ -283,6 +287,7 @@ def test_rewards_are_clipped_for_learning():
     assert {obs[-1]: reward for obs, _, _, reward, _ in transitions(buffer)} == {1: 1, 2: -1, 3: 0, 4: 1}
 
 
+@pytest.mark.bug(18)
 def test_add_and_sample_copy():
     buffer = ReplayBuffer(8, 1, CPU)
     obs = np.ones((1, 4, 84, 84), np.uint8)
@@ -298,6 +303,7 @@ def test_add_and_sample_copy():
     assert torch.equal(batch.obs, before[0]) and torch.equal(batch.next_obs, before[1])
 
 
+@pytest.mark.bug(27)
 def test_stacks_are_those_the_emulator_showed():
     """Every pair that can be drawn after 300 steps of two games, which end every 20 steps, was seen in this way."""
     env = make_env(with_protocol(Args(max_frames=80)), 2)
@@ -324,6 +330,7 @@ def test_a_transition_takes_7_kB():
     assert stored.pop("added") == 0 and sum(tensor.nbytes for tensor in stored.values()) / 1_000 <= 7_200
 
 
+@pytest.mark.bug(65)
 def test_a_replay_buffer_that_does_not_fit_is_refused(monkeypatch):
     """A million steps are 7,061 MB, which is 6.6 GiB, and 1 GiB is for the rest."""
     free = {}
@@ -341,6 +348,7 @@ def test_a_replay_buffer_that_does_not_fit_is_refused(monkeypatch):
 # --- The target ---
 
 
+@pytest.mark.bug(5)
 def test_truncation_bootstraps_and_termination_does_not(small):
     """γ = 0.5 and max Q_target(s', ·) = 6: y = 1 + 0.5 · 6 = 4 for a truncated step, y = 1 for a terminal one."""
     args = small(gamma=0.5)
@@ -434,6 +442,7 @@ def games(monkeypatch):
     return made
 
 
+@pytest.mark.bug(9, 10, 11, 28)
 def test_loop_stores_every_step_and_nothing_else(small, spy, games):
     """Frames 1 to 6 are the first episode, 7 to 12 the second one. A life ends with the third step, from 3 to 4."""
     buffers = spy("ReplayBuffer", dqn_atari)
@@ -487,6 +496,7 @@ def test_each_game_of_training_is_at_random_or_greedy_on_its_own(small, games, m
     assert (actions == [1, 2]).sum(axis=0) == pytest.approx([400, 400], abs=46)
 
 
+@pytest.mark.bug(70)
 def test_evaluations_are_the_same_every_time_and_begin_elsewhere(small, games):
     """Other games than those of training, and the same random actions."""
     flags = {
@@ -507,6 +517,7 @@ def test_evaluations_are_the_same_every_time_and_begin_elsewhere(small, games):
     assert one.sent == two.sent and len(set(one.sent)) == 3
 
 
+@pytest.mark.bug(16)
 def test_what_is_due_is_done_by_the_next_step_of_all_games(small, games):
     """Three games make 3, 6, 9, ... steps; ε falls from 1 to 0.1 in 360, and 99 of them are over before 100 to 102."""
     flags = {"start_e": 1.0, "end_e": 0.1, "exploration_fraction": 1.0}
@@ -525,6 +536,7 @@ def test_a_run_ends_at_the_evaluation_that_reaches_a_score(small, games, monkeyp
     assert (found["global_step"], found["best_step"], found["frames"]) == (200, 200, 800)
 
 
+@pytest.mark.bug(6)
 def test_the_target_network_begins_as_the_online_one(small, games, monkeypatch):
     differences, compute_loss = [], dqn_atari.compute_loss
 
@@ -552,6 +564,7 @@ def test_what_a_run_logs_and_leaves(small, games):
     assert final["best_return"] == 12 and final["ale_py"] == importlib.metadata.version("ale_py")
 
 
+@pytest.mark.bug(39)
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_logged_return_is_the_raw_score_of_the_whole_game(small, games, num_envs):
     """10 + 0 - 3 + 0 + 5 = 12, over both lives and not clipped. An episode is five steps and one for the reset."""
@@ -565,6 +578,7 @@ def test_logged_return_is_the_raw_score_of_the_whole_game(small, games, num_envs
     assert final["global_step"] == 360 and final["frames"] == 4 * 360 and final["returns"] == [12.0, 12.0]
 
 
+@pytest.mark.bug(7)
 @pytest.mark.parametrize("num_envs", [1, 2, 8])
 def test_as_many_updates_a_step_for_any_number_of_games(small, spy, games, num_envs):
     """After the first 41 steps: updates at 44, 48, ..., 120, which are 20, and targets at 50, 60, ..., 120."""
@@ -665,6 +679,7 @@ def weights(run_dir):
     return torch.cat([w.flatten() for w in torch.load(run_dir / "model.pt", weights_only=True).values()])
 
 
+@pytest.mark.bug(37, 40)
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_weights_move_and_the_same_seed_is_equal_to_the_bit(small, spy, num_envs):
     updates = spy("compute_loss", dqn_atari)

@@ -60,6 +60,7 @@ def test_a_seed_is_tried_once_with_one_thread(run_seeds):
         run_seeds({"does": "once"}, [1])
 
 
+@pytest.mark.bug(42)
 def test_a_failed_seed_is_not_averaged_away(run_seeds, capsys):
     with pytest.raises(SystemExit, match="1 of 1 runs failed"):
         run_seeds({"does": "fail"}, [1])

@@ -1,4 +1,4 @@
-"""C51 on distributions of three atoms, to follow on paper (known bugs 33, 34, 45, 46 and 47), and learned ones."""
+"""C51 on distributions of three atoms, to follow on paper, and learned ones."""
 
 import math
 
@@ -47,6 +47,7 @@ def test_a_value_is_shared_by_the_atoms_beside_it():
     assert m[1].tolist() == [0.25, 0.25, 0.5]
 
 
+@pytest.mark.bug(33)
 @pytest.mark.parametrize(("v_min", "v_max", "n_atoms"), [(0, 4, 5), (-2, 2, 3), (0, 1, 2), (-25, 25, 51), (0, 100, 51)])
 def test_projection_neither_loses_nor_adds_mass(v_min, v_max, n_atoms):
     """A value on an atom, the first and the last included, gives that atom all of its probability, and nothing is lost
@@ -63,6 +64,7 @@ def test_projection_neither_loses_nor_adds_mass(v_min, v_max, n_atoms):
         assert m[0, 0 if beyond < v_min else -1].item() == m.sum().item() == 1
 
 
+@pytest.mark.bug(33)
 @pytest.mark.parametrize(("v_min", "v_max", "n_atoms"), [(0, 4, 5), (-3, 1, 2), (-10, 10, 51), (0, 100, 51)])
 def test_projection_against_the_papers_equation(v_min, v_max, n_atoms):
     """Equation 7, atom by atom: m_i = Σ_j p_j max(0, 1 - |clip(value_j) - z_i| / Δz)."""
@@ -97,6 +99,7 @@ def test_target_of_a_terminal_state_is_the_reward_alone():
     assert m.flatten().tolist() == pytest.approx([0, 1, 0, 0.75, 0.25, 0, 1, 0, 0])
 
 
+@pytest.mark.bug(47)
 def test_mean_of_the_target_is_dqns_target():
     generator = torch.Generator().manual_seed(0)
     atoms = torch.linspace(-2, 2, 51)
@@ -109,6 +112,7 @@ def test_mean_of_the_target_is_dqns_target():
     assert (mean - y).abs().max() < 2e-6
 
 
+@pytest.mark.bug(46)
 def test_next_action_has_the_largest_mean_not_the_likeliest_atom():
     """Action 0 has 20 with 0.4, else 0: mean 8. Action 1 has 10 with 0.7, else 0: mean 7, though its likeliest atom is
     higher and likelier. The maximum taken atom by atom would be 0.6, 0.7, 0.4."""
@@ -117,6 +121,7 @@ def test_next_action_has_the_largest_mean_not_the_likeliest_atom():
     assert network(p).q_values(np.ones(1, np.float32)) == pytest.approx([0.4 * 20, 0.7 * 10])
 
 
+@pytest.mark.bug(5, 8, 45)
 def test_target_network_chooses_and_values_the_next_action():
     """In state 1 the target network means 0.5 * 20 = 10 by action 0 and 5 by action 1, the online one the reverse: 4
     and 12. So m is that of the target network's action 0, of 0 or 20; Double's would be its action 1."""
@@ -155,6 +160,7 @@ def loss_of(monkeypatch, logits, m):
         return c51.compute_loss(network_of(logits), network_of(logits.detach()), rows, c51.Args())[0]
 
 
+@pytest.mark.bug(34)
 @pytest.mark.parametrize("p", [2e-9, 1e-40])
 def test_gradient_of_a_tiny_probability_is_whole(monkeypatch, p):
     """All of the target on an atom of probability 2e-9: the gradient by its logit is p - m = -1. A clamp of p at 1e-5
@@ -166,6 +172,7 @@ def test_gradient_of_a_tiny_probability_is_whole(monkeypatch, p):
     assert logits.grad[0].tolist() == pytest.approx([1.0, -1.0])
 
 
+@pytest.mark.bug(12)
 def test_loss_is_the_cross_entropy_of_each_transition(monkeypatch):
     logits = torch.tensor([[0.2, 0.3, 0.5], [0.5, 0.25, 0.25]]).log()
     m = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
@@ -192,6 +199,7 @@ def test_loss_is_the_mean_over_the_batch():
 # The support
 
 
+@pytest.mark.bug(47)
 def test_mass_clipped_to_the_edges():
     """γ = 1/2. In the first row 0 + 0, 5, 10 with 1/4, 1/4, 1/2: nothing is clipped. In the second 12 + 0, 5, 10: 22 is
     clipped, 1/2. The third is an end without a reward: all on the first atom, and not clipped."""
@@ -224,6 +232,7 @@ def test_clipping_begins_beyond_the_edges(monkeypatch):
         assert clipped_mass(monkeypatch, values, p, ATOMS).item() == pytest.approx(clipped)
 
 
+@pytest.mark.bug(47)
 @pytest.mark.parametrize(
     ("flags", "warnings"),
     [

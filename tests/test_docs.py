@@ -1,5 +1,8 @@
-"""README and docs: every link leads somewhere, and every command that they show is one that its program takes."""
+"""README and docs: every link leads somewhere, every command that they show is one that its program takes, and the page
+of known bugs names the tests that look for them.
+"""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -85,3 +88,33 @@ def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 110
     assert text.index("## The ladder") < text.index("## Start")
+
+
+def marked() -> set[tuple[int, str]]:
+    """(row of known-bugs.md, "file::test") for every number in a marker `bug`. Files are read, not imported."""
+    found = set()
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for mark in getattr(node, "decorator_list", []):
+                if ast.unparse(mark).startswith("pytest.mark.bug"):
+                    assert node.name.startswith("test_"), f"{node.name} in {path.name} is no test"
+                    found |= {(ast.literal_eval(number), f"{path.name}::{node.name}") for number in mark.args}
+    return found
+
+
+def rows_of_bugs() -> list[list[str]]:
+    """The cells of every row of the tables of known-bugs.md."""
+    text = (ROOT / "docs" / "known-bugs.md").read_text()
+    return [row.strip("| ").split(" | ") for row in re.findall(r"^\| \d.*$", text, flags=re.MULTILINE)]
+
+
+def test_known_bugs_name_the_tests_that_look_for_them():
+    """The page and the markers say the same, and no cell is empty."""
+    rows = rows_of_bugs()
+    assert sorted(int(number) for number, *_ in rows) == list(range(1, len(rows) + 1)), "each number once"
+    assert all(len(row) == 6 and all(row) for row in rows)
+    named = [(int(number), test) for number, *_, tests in rows for test in re.findall(r"`(.*?)`", tests)]
+    assert len(named) == len(set(named)), "a test is named twice in a row"
+    assert {number for number, _ in named} == set(range(1, len(rows) + 1)), "a row names no test"
+    assert set(named) - marked() == set(), "the page names tests that do not exist or lack the row's number"
+    assert marked() - set(named) == set(), "markers have numbers or tests that the page lacks"

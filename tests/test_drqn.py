@@ -1,4 +1,4 @@
-"""A memory that begins anew, sequences of one episode, and what they learn (known bugs 36 and 53 to 57)."""
+"""A memory that begins anew, sequences of one episode, and what they learn."""
 
 import json
 
@@ -93,7 +93,7 @@ def test_compile_is_refused_in_a_sentence(call_main, tmp_path):
     assert list(tmp_path.iterdir()) == [], "no run folder"
 
 
-# Where the memory begins (36) and that it sees everything (57)
+# Where the memory begins, and that it sees everything
 
 
 def test_each_episode_has_a_memory_of_its_own():
@@ -107,6 +107,7 @@ def test_each_episode_has_a_memory_of_its_own():
     )
 
 
+@pytest.mark.bug(36, 57)
 def test_training_begins_anew_at_a_reset_and_steps_also_when_the_action_is_random(small, monkeypatch):
     """All actions are random. Yet each of Counter's episodes begins without a state, and each of its observations is
     given to the network once, in order, with the state that the observation before it left."""
@@ -126,6 +127,7 @@ def test_training_begins_anew_at_a_reset_and_steps_also_when_the_action_is_rando
     assert episodes == [[1000.0 * episode + t for t in range(5)] for episode in range(400 // 5)]
 
 
+@pytest.mark.bug(36)
 def test_evaluation_begins_anew_at_a_reset(small, register):
     """Episodes of four ones: max Q is tanh of 1, 2, 3, 4, in the second episode too."""
     env_id = register(gym.spaces.Box(-1, 1, (1,)), gym.spaces.Discrete(2), obs=np.ones(1, np.float32))
@@ -134,6 +136,7 @@ def test_evaluation_begins_anew_at_a_reset(small, register):
     assert metrics["eval/q_predicted"] == pytest.approx(np.tanh([1.0, 2.0, 3.0, 4.0]).mean())
 
 
+@pytest.mark.bug(36)
 def test_the_last_observation_of_a_truncated_episode_is_one_step_more(small, register):
     """Ones, cut off after three steps, pay 1 each: with the fourth observation in memory max Q is 9 tanh(4), and with
     γ = 1/2 the realised return is, from the end, 1 + 9 tanh(4) / 2 and so on. The first two of three states count."""
@@ -147,9 +150,10 @@ def test_the_last_observation_of_a_truncated_episode_is_one_step_more(small, reg
     assert metrics["eval/q_predicted"] == pytest.approx(9 * (np.tanh(1.0) + np.tanh(2.0)) / 2)
 
 
-# Learning from sequences (53 to 55)
+# Learning from sequences
 
 
+@pytest.mark.bug(5, 8, 53)
 def test_the_target_is_of_the_next_observation_with_all_before_it_in_memory():
     """Of the ones 1, 1, 1 and two steps: Q(h, a) is 3 tanh(1) and 4 tanh(2), Q_target's largest is 6 tanh(2) at the
     second observation and 6 tanh(3) at the third."""
@@ -170,6 +174,7 @@ def test_a_terminal_step_has_no_future():
     assert loss.item() == pytest.approx((3 * np.tanh(1.0) - 7) ** 2)
 
 
+@pytest.mark.bug(53)
 def test_sequences_are_learned_with_the_state_in_which_one_acts():
     """Q and targets of whole episodes, drawn from the buffer, against the acting functions stepped through the same
     observations: r + γ max of the target network's, one observation on."""
@@ -190,6 +195,7 @@ def test_sequences_are_learned_with_the_state_in_which_one_acts():
     assert loss.item() == pytest.approx(((q - y) ** 2).mean(), rel=1e-4)
 
 
+@pytest.mark.bug(54)
 def test_padding_is_not_learned_from():
     """A sequence of two steps and one of four, and in the padding of the first 1e3 or 1e6: equal to the bit, and as
     without padding."""
@@ -221,6 +227,7 @@ def test_padding_is_not_learned_from():
     assert torch.allclose(gradient(online), found[0][1:], atol=1e-6)
 
 
+@pytest.mark.bug(12, 55)
 def test_the_loss_is_divided_by_the_steps_that_count():
     """Q is 3 for action 0, whatever is seen, and γ = 0. Errors 3 - 1, 3 - 2, 3 - 5 and, in a sequence of one step,
     3 - 9: their squares over 4, not over the 2 x 3 places."""
@@ -235,7 +242,7 @@ def test_the_loss_is_divided_by_the_steps_that_count():
     assert network.output.bias.grad.tolist() == pytest.approx([2 * (2 + 1 - 2 - 6) / 4, 0.0])
 
 
-# Replay of sequences (56)
+# Replay of sequences
 
 
 def filled(capacity, lengths, sequence_length, burn_in):
@@ -260,6 +267,7 @@ CASES = {
 }
 
 
+@pytest.mark.bug(19, 56)
 @pytest.mark.parametrize("burn_in", [0, 3])
 @pytest.mark.parametrize(("capacity", "lengths"), CASES.values(), ids=CASES)
 def test_sequences_keep_to_one_episode_and_to_what_the_ring_has(capacity, lengths, burn_in):
@@ -287,6 +295,7 @@ def test_sequences_keep_to_one_episode_and_to_what_the_ring_has(capacity, length
     assert firsts == set(kept), "every kept step is learned from"
 
 
+@pytest.mark.bug(17)
 def test_first_steps_are_drawn_equally_often():
     buffer, kept, _ = filled(12, [5, 4, 8], 4, 2)
     batch = buffer.sample(60_000, np.random.default_rng(0), CPU)
@@ -295,6 +304,7 @@ def test_first_steps_are_drawn_equally_often():
     assert len(numbers) == len(kept) == 12 and chisquare(counts).pvalue > 0.001
 
 
+@pytest.mark.bug(18, 28, 56)
 def test_the_loop_stores_the_age_of_each_step(small, spy):
     buffers = spy("ReplayBuffer", drqn)
     train(small(drqn, env_id="Counter-v0", total_timesteps=100, learning_starts=10))

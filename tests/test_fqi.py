@@ -51,6 +51,7 @@ def test_target_is_reward_plus_discounted_maximum():
     assert y.tolist() == [1 + 0.5 * 5, 10 + 0.5 * -3, 4]
 
 
+@pytest.mark.bug(9, 10, 11, 18, 28)
 def test_first_targets_are_the_rewards_and_truncation_bootstraps(args, monkeypatch):
     """Counter pays 1 to 5 in episodes that end alternately by termination and by truncation."""
     targets, fit = [], fqi.QFunction.fit
@@ -262,6 +263,7 @@ def minari(monkeypatch):
     return episodes
 
 
+@pytest.mark.bug(11)
 def test_minari_episodes_become_transitions(args, minari):
     """Observations 0, 1, 2 and 3, 4 of the episodes make 0 to 1, 1 to 2 and 3 to 4, and none from 2 to 3."""
     data = fqi.load_dataset("minari:two", fqi.make_env(args()))
@@ -282,6 +284,7 @@ def test_minari_data_that_does_not_fit(args, minari):
         fqi.load_dataset("minari:two", fqi.make_env(args()))
 
 
+@pytest.mark.bug(41)
 def test_minari_pixels_are_scaled_as_by_make_env(args, minari, register):
     """uint8 frames of 0, 51 and 255 are 0, 0.2 and 1, for the network as for the regressor."""
     frames = np.array([0, 51, 255], np.uint8)
@@ -421,6 +424,7 @@ def test_recorded_actions_that_are_none_of_the_environments(args, record):
 # Whole runs
 
 
+@pytest.mark.bug(40)
 @pytest.mark.parametrize("regressor", REGRESSORS)
 def test_a_run_repeats_itself(args, regressor):
     runs = [train(args(regressor=regressor, seed=7)) for _ in range(2)]
@@ -475,6 +479,7 @@ def test_best_is_chosen_on_other_episodes_than_it_is_reported_on(args, monkeypat
     assert len(set(seeds[:3])) == 1 and len(set(seeds[3:])) == 1 and abs(seeds[3] - seeds[0]) >= 1_000
 
 
+@pytest.mark.bug(70)
 def test_episodes_of_evaluations_are_those_of_the_runs_seed(args, monkeypatch):
     """A thousand numbers for each --seed, counted up for choosing the best iteration and down for reporting it."""
     seeds = []
@@ -624,6 +629,7 @@ def test_what_a_finished_run_leaves(args, capsys):
     assert f"; {best}; 4 iterations over 300 transitions in " in last and last.endswith(f"see {run_dir}")
 
 
+@pytest.mark.bug(68)
 @pytest.mark.parametrize("sent", ["obs", "reward"])
 def test_a_number_that_is_not_finite_ends_the_run(args, monkeypatch, tmp_path, sent):
     """Nothing is learned from it, and no data set is written."""

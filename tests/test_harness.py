@@ -623,6 +623,7 @@ def test_bad_input_is_one_sentence(bench, tmp_path, arguments, said, monkeypatch
 # Faults
 
 
+@pytest.mark.bug(42)
 def test_a_script_that_fails(bench, tmp_path):
     """Two attempts, exit code 1, the others complete, and the end of its log is shown."""
     bench("run", *FAKE, "--num-seeds", "1")

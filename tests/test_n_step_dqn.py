@@ -1,4 +1,4 @@
-"""N-step DQN on numbers that can be checked by hand (known bugs 29 to 32, 43 and 44)."""
+"""N-step DQN on numbers that can be checked by hand."""
 
 import json
 
@@ -44,6 +44,7 @@ def walk(first, added, n_step, gamma=0.5):
 # The window
 
 
+@pytest.mark.bug(29)
 def test_a_window_ends_with_its_episode():
     """Rewards 1 to 6 and n = 3: the third step terminates, the fifth is truncated, the sixth is the newest."""
     buffer = n_step_dqn.ReplayBuffer(10, 1, n_step=3, gamma=0.5)
@@ -58,6 +59,7 @@ def test_a_window_ends_with_its_episode():
     assert found[5] == [0, 6, 5.5, False, 0.5]
 
 
+@pytest.mark.bug(17, 30)
 def test_every_step_is_a_start():
     """Also the last n - 1 of an episode, and the newest ones: all equally often."""
     buffer = buffer_of(23, capacity=100, n_step=5)
@@ -66,6 +68,7 @@ def test_every_step_is_a_start():
     assert set(starts) == set(range(23))
 
 
+@pytest.mark.bug(31)
 def test_discount_is_gamma_to_the_steps_really_taken():
     """Without rewards and with V = 1 everywhere the target is γ^k. Windows of 3: 5, 6 and 7 lie in an episode that ends
     after 8; 9, 10 and 11 in one that terminates after 11, where there is no V; 12, 13 and 14 before the newest, 14."""
@@ -79,6 +82,7 @@ def test_discount_is_gamma_to_the_steps_really_taken():
     assert [found[k] for k in (12, 13, 14)] == pytest.approx([0.9**3, 0.9**2, 0.9])
 
 
+@pytest.mark.bug(19, 32)
 @pytest.mark.parametrize("n_step", [1, 2, 3, 7, 10, 25])
 @pytest.mark.parametrize("added", [1, 6, 10, 13, 20, 25])
 def test_no_window_crosses_the_write_head(n_step, added):
@@ -94,6 +98,7 @@ def test_a_window_grows_with_what_is_added_behind_it():
     assert rewards == [6, 6 + 0.5 * 7, 6 + 0.5 * 7 + 0.25 * 8, 6 + 0.5 * 7 + 0.25 * 8]
 
 
+@pytest.mark.bug(43)
 def test_obs_and_action_are_those_of_the_start():
     """Of step 5; next_obs and terminated are those of step 7, the window's last, not of what comes after it."""
     action, _, next_obs, terminated, _ = draw(buffer_of(23, capacity=100, n_step=3))[5]
@@ -141,6 +146,7 @@ def test_target_is_the_windows_rewards_and_the_discounted_maximum():
     assert y.tolist() == [1 + 0.5 * 5, 10 + 0.125 * -3, 4.0]
 
 
+@pytest.mark.bug(5, 12, 31)
 def test_update_discounts_each_window_by_its_own_steps():
     """Two windows from obs 0 to obs 1 with the sum of rewards 1, of one step and of three, γ = 1/2; Q(0, ·) = 3, 4 and
     Q_target(1, ·) = 2, 5: targets 1 + 5/2 and 1 + 5/8. γ in Args is not looked at again."""
@@ -159,6 +165,7 @@ def test_update_discounts_each_window_by_its_own_steps():
 # The loop
 
 
+@pytest.mark.bug(28)
 def test_loop_stores_where_episodes_end(small, spy):
     """Counter's episodes have 5 steps and end alternately by termination and by truncation."""
     buffers = spy("ReplayBuffer", n_step_dqn)
@@ -168,6 +175,7 @@ def test_loop_stores_where_episodes_end(small, spy):
     assert buffer.terminated[:100].tolist() == ([False] * 4 + [True] + [False] * 5) * 10
 
 
+@pytest.mark.bug(9, 10, 18, 29)
 def test_loop_learns_from_windows_of_single_episodes(small, spy):
     """Counter's observation is 1000 times the episode plus t, and its rewards are 1, 2, 3, 4, 5. A window from t has 3
     steps, or 5 - t, or as many as there are up to the newest. Each batch of a run against that, γ = 1/2."""
@@ -184,6 +192,7 @@ def test_loop_learns_from_windows_of_single_episodes(small, spy):
         assert (batch.reward.numpy() == total).all()
 
 
+@pytest.mark.bug(6, 7, 44)
 def test_n_step_1_is_dqn_to_the_bit(small):
     """Everything that the two runs log, their returns, and their last weights."""
     left = []

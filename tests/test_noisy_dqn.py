@@ -1,4 +1,4 @@
-"""Noisy DQN on numbers to follow on paper (known bugs 35 and 49 to 52), and against dqn.py where noise is nothing."""
+"""Noisy DQN on numbers to follow on paper, and against dqn.py where noise is nothing."""
 
 import math
 
@@ -98,6 +98,7 @@ def test_gradient_of_sigma_by_hand(noise_of):
     assert layer.weight.grad.tolist() == [[3, 7]] and layer.bias.grad.tolist() == [1]
 
 
+@pytest.mark.bug(35)
 def test_noise_of_a_weight_matrix_has_rank_one():
     """With σ = 1, what noise adds to the unit vectors and to 0 is the noise of each weight and of the bias."""
     layer = noisy_dqn.NoisyLinear(7, 5, 0.5)
@@ -116,6 +117,7 @@ def test_noise_of_a_weight_matrix_has_rank_one():
     assert bias == pytest.approx(noise[7:], abs=1e-5)
 
 
+@pytest.mark.bug(52)
 @pytest.mark.parametrize("noisy_std", [0.5, 0.1])
 def test_first_sigma_is_sigma_0_by_the_root_of_the_inputs(noisy_std):
     """Of 16 inputs: σ₀ / 4, for the bias too, and μ is uniform between -1/4 and 1/4."""
@@ -137,6 +139,7 @@ def test_first_sigma_of_every_layer_follows_the_flag():
         }
 
 
+@pytest.mark.bug(52)
 def test_noise_is_the_signed_root_of_a_normal_number():
     """f(x) = sgn(x) √|x|: f² is |x| of a standard normal x, of mean √(2/π) = 0.798, where without f it would be 1."""
     layer = noisy_dqn.NoisyLinear(1, 100_000, 0.5)
@@ -186,6 +189,7 @@ def test_noise_is_not_saved_and_loaded_weights_have_none():
     assert torch.equal(networks[0].eval()(obs), networks[1](obs))
 
 
+@pytest.mark.bug(50)
 def test_noise_of_two_layers_is_uncorrelated():
     """Of each layer's outputs in 4,000 draws: correlations have a standard deviation of 1/√4,000 = 0.016. The noise of
     a weight is noise of an input times that of its output, and that of an input of a layer alone is seen in their
@@ -233,6 +237,7 @@ def one_action_network(weight, sigma):
     return network_of(([[weight], [weight]], [0.0, 0.0], [[sigma], [sigma]], [0.0, 0.0]))
 
 
+@pytest.mark.bug(50)
 def test_online_and_target_network_have_their_own_noise(noise_of):
     """At s = 1 the online network has (1 + 2 * 3 * 1) * 1 = 7, at s' = 2 the target network (5 + 1 * 4 * -1) * 2 = 2:
     y = 10 + 0.5 * 2 = 11. With each other's noise it would be (1 - 8) = -7 against 10 + 0.5 * (5 + 3) * 2."""
@@ -311,6 +316,7 @@ def all_differ(noises) -> bool:
     return len(np.unique(numbers)) > 0.99 * len(numbers)
 
 
+@pytest.mark.bug(6, 49)
 def test_noise_is_drawn_anew_for_every_act_and_every_update(run):
     acts, updates, draws, q_network, _ = run
     acts = [of_act for of_act in acts if of_act is not None]
@@ -323,6 +329,7 @@ def test_noise_is_drawn_anew_for_every_act_and_every_update(run):
     assert sum(network is q_network for network in draws) == 400 + 50
 
 
+@pytest.mark.bug(51)
 def test_evaluation_has_no_noise(run):
     """All that plays in an evaluation is without noise; two evaluations of 2 episodes of at least 8 steps."""
     acts, _, _, _, logged = run
@@ -338,6 +345,7 @@ def test_evaluations_do_not_change_the_training(small):
         assert runs[0][name] == runs[1][name], name
 
 
+@pytest.mark.bug(51)
 def test_evaluating_twice_is_equal_and_acting_twice_is_not():
     """Of two actions that are worth the same, noise takes each in its turn, and evaluation always the first one."""
     args = noisy_dqn.Args()

@@ -33,6 +33,7 @@ def returns_of(next_value, reward, terminated, truncated, gamma=0.5, q_lambda=0.
     return pqn.lambda_returns(*tensors, *ends, gamma, q_lambda).tolist()
 
 
+@pytest.mark.bug(29, 31)
 def test_lambda_returns_by_hand():
     """γ = λ = 1/2. The first environment terminates at its second step, the second one is truncated at its first.
 
@@ -86,6 +87,7 @@ def counted(tmp_path, monkeypatch, spy):
     return [arguments for arguments, _ in calls], batches, run_dir
 
 
+@pytest.mark.bug(10, 18)
 def test_a_value_is_of_the_state_the_step_led_to_and_not_of_the_next_episode(counted):
     """In its k-th episode a counter shows 1000 k + 1, ..., 1000 k + 5; after that its reset shows 1000 (k + 1)."""
     calls, _, _ = counted
@@ -94,6 +96,7 @@ def test_a_value_is_of_the_state_the_step_led_to_and_not_of_the_next_episode(cou
     assert values.T.tolist() == [expected] * 4
 
 
+@pytest.mark.bug(28)
 def test_ends_and_rewards_reach_the_target(counted):
     """Episodes of 5 steps, terminated and truncated in turns, with the rewards 1 to 5, go on from phase to phase."""
     calls, _, _ = counted
@@ -124,6 +127,7 @@ def test_minibatches_are_drawn_anew_in_every_epoch(counted):
     assert set().union(*halves) == set(range(8)) and len(set(map(tuple, halves))) > 15
 
 
+@pytest.mark.bug(9)
 def test_each_observation_has_its_own_return(counted):
     """Terminated in step 5 of an even episode: there the return is the reward, 5, whatever Q says."""
     _, batches, _ = counted
@@ -135,6 +139,7 @@ def test_each_observation_has_its_own_return(counted):
                 assert returns == pytest.approx(5 + 0.99 * (obs + 1))
 
 
+@pytest.mark.bug(39)
 def test_steps_of_all_environments_count(counted):
     _, _, run_dir = counted
     result, logged = json.loads((run_dir / "result.json").read_text()), scalars(run_dir)
@@ -169,12 +174,14 @@ def test_acts_at_random_with_probability_epsilon(tmp_path, monkeypatch, epsilon,
     assert least <= sum(taken[:160]) <= most and sum(taken[320:]) == 0, "and evaluations are greedy"
 
 
+@pytest.mark.bug(16)
 def test_epsilon_falls_with_the_steps_of_all_environments(tmp_path):
     """From 1 to 0 in 320 steps; logged is that of a phase's last step, before which 28, 60, 92, ... steps were made."""
     logged = scalars(train(small(tmp_path, start_e=1.0, end_e=0.0, exploration_fraction=1.0)))["charts/epsilon"]
     assert [value for _, value in logged] == pytest.approx([1 - (32 * k - 4) / 320 for k in range(1, 11)])
 
 
+@pytest.mark.bug(64)
 @pytest.mark.parametrize(("returns", "best_step"), [((9.0, 3.0), 160), ((3.0, 9.0), 320), ((7.0, 7.0), 160)])
 def test_the_best_weights_are_kept(tmp_path, monkeypatch, returns, best_step):
     weights, left = [], list(returns)
@@ -231,6 +238,7 @@ def test_each_layer_is_normalised_over_its_units():
     assert plain(batch)[:, 0].tolist() == [6.0, 60.0, 0.0]
 
 
+@pytest.mark.bug(12)
 def test_gradient_by_hand():
     """Q(s, ·) = (s, 2 s). Q(3, 1) = 6 against 5: a loss of 1; Q(2, 0) = 2 against 5: one of 9.
 
@@ -268,6 +276,7 @@ def test_the_learning_rate_falls_to_zero(tmp_path, monkeypatch):
     assert set(rates) == {1e-3}
 
 
+@pytest.mark.bug(40)
 def test_weights_move_and_a_run_can_be_repeated_to_the_bit(tmp_path):
     first, second = (train(small(tmp_path, save_model=True)) for _ in range(2))
     other = train(small(tmp_path, save_model=True, seed=2))
@@ -286,6 +295,7 @@ def test_compiled_is_eager_but_for_rounding(tmp_path):
     assert all(torch.allclose(a[name], b[name], atol=1e-4) for name in a)
 
 
+@pytest.mark.bug(37)
 def test_neighbouring_seeds_share_no_environment(tmp_path, monkeypatch):
     """No first observation of seed 1 is one of seed 2, of 8 environments each; seed 1 again has the same ones."""
     seen, reset = [], pqn.gym.vector.SyncVectorEnv.reset

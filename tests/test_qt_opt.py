@@ -1,4 +1,4 @@
-"""What QT-Opt adds, on numbers to follow on paper (known bugs 58 to 63, and those of targets in its own terms)."""
+"""What QT-Opt adds, and its targets, on numbers to follow on paper."""
 
 import math
 from functools import partial
@@ -106,6 +106,7 @@ def test_search_fits_every_dimension_by_itself():
     assert q.seen[1] == pytest.approx(np.array([[0.6, -0.4], [0.4, 0], [0.2, 0.2], [0.4, 0.4]]))
 
 
+@pytest.mark.bug(58)
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_search_makes_every_round(rounds):
     """Q is called once a round, and the samples of the last round count too: its noise alone leads up to 0.9."""
@@ -124,6 +125,7 @@ def test_best_sample_of_an_earlier_round_is_kept():
     assert search(lambda a: a[..., 0], [[[0.1], [0.9], [-1], [-0.5]], [[0]] * 4], 2) == pytest.approx([0.9])
 
 
+@pytest.mark.bug(59)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_search_stays_within_the_bounds(sign):
     """A Q that grows without end: the bound itself in every dimension, and no sample beyond."""
@@ -137,6 +139,7 @@ def test_search_stays_within_the_bounds(sign):
     assert search(q, noise, 4).tolist() == [sign, sign] and max(largest) == 1
 
 
+@pytest.mark.bug(59)
 def test_first_round_reaches_the_whole_of_the_bounds():
     """A standard deviation of 1, half of the distance between the bounds: 16 % of the samples lie on each bound."""
     q = Watched()
@@ -145,6 +148,7 @@ def test_first_round_reaches_the_whole_of_the_bounds():
     assert np.mean(q.seen[0] == -1) == pytest.approx(0.159, abs=0.01)
 
 
+@pytest.mark.bug(60)
 def test_between_two_peaks_the_search_takes_one_of_them():
     """Q = |a| up to 0.5: elites of both peaks have their mean in the valley. A single round, so no second look."""
     noise = [[[-0.5], [0.5], [0.1], [-0.1]]]
@@ -154,6 +158,7 @@ def test_between_two_peaks_the_search_takes_one_of_them():
         assert abs(search(two_peaks, rng.standard_normal((2, 64, 1)), 6)) == pytest.approx([0.5], abs=0.1)
 
 
+@pytest.mark.bug(61)
 def test_one_elite_has_no_spread():
     """The second round is all at the elite 0.2, with a deviation of 0 and not of NaN."""
     q = Watched()
@@ -161,11 +166,13 @@ def test_one_elite_has_no_spread():
     assert q.seen[1].flatten() == pytest.approx([0.2, 0.2])
 
 
+@pytest.mark.bug(61)
 def test_one_elite_learns(small):
     losses = scalars(train(small(cem_elites=1)))["losses/td_loss"]
     assert all(math.isfinite(value) for _, value in losses)
 
 
+@pytest.mark.bug(62)
 def test_search_of_a_batch_is_that_of_its_rows():
     """Each state has elites of its own: under the same noise a row alone finds the same action."""
     torch.manual_seed(0)
@@ -249,6 +256,7 @@ def test_target_of_a_terminal_state_is_the_reward():
     assert qt_opt.td_target(nan, nan, torch.tensor([3.0]), torch.tensor([True]), gamma=0.5).tolist() == [3.0]
 
 
+@pytest.mark.bug(5)
 @pytest.mark.parametrize(
     ("lagged_height", "y"),
     [
@@ -274,6 +282,7 @@ def test_action_of_the_target_is_searched_on_the_average_and_valued_by_both(lagg
     assert same.item() == pytest.approx(loss.item(), abs=1e-5)
 
 
+@pytest.mark.bug(8)
 def test_no_gradient_through_the_target(spy):
     targets = spy("td_target", qt_opt)
     network = Peak(3.0, 0.0)
@@ -283,6 +292,7 @@ def test_no_gradient_through_the_target(spy):
     assert network.height.grad.item() == pytest.approx(2 * (3 - (1 + 0.5 * 3)), abs=0.01)
 
 
+@pytest.mark.bug(62)
 def test_lagged_network_is_the_average_as_it_was(small, monkeypatch):
     """At every update it equals the average after the last step that 50 divides, and never the online network."""
     online, average, lagged, compute_loss = {}, {}, {}, qt_opt.compute_loss
@@ -305,6 +315,7 @@ def test_lagged_network_is_the_average_as_it_was(small, monkeypatch):
     assert len(torch.stack(list(lagged.values())).unique(dim=0)) == 4
 
 
+@pytest.mark.bug(6)
 def test_networks_share_no_storage(small, spy):
     updates = spy("compute_loss", qt_opt)
     train(small(target_lag=10_000, target_network_frequency=10_000))
@@ -320,6 +331,7 @@ def test_networks_share_no_storage(small, spy):
 # Actions and their bounds
 
 
+@pytest.mark.bug(59)
 @pytest.mark.parametrize(("low", "high"), [((-2, 0), (2, 10)), ((-1, -1), (1, 1)), ((0.1, -0.3), (0.7, 1e-3))])
 def test_stored_action_is_what_the_environment_received(small, spy, monkeypatch, low, high):
     """-1 is the lower bound, 1 the upper one, in training and in evaluation; Target refuses anything beyond."""
@@ -335,6 +347,7 @@ def test_stored_action_is_what_the_environment_received(small, spy, monkeypatch,
     assert abs(stored).max() <= 1 and len(np.unique(stored)) > 300
 
 
+@pytest.mark.bug(59)
 def test_bounds_are_reached_exactly():
     gym.register("Bounds-v0", Target, kwargs={"low": (0.1, -0.3), "high": (0.7, 1e-3)}, disable_env_checker=True)
     env = qt_opt.make_env(qt_opt.Args(env_id="Bounds-v0"))
@@ -429,6 +442,7 @@ def test_epsilon_decides_between_chance_and_greed(small, spy, monkeypatch):
     assert chance.mean() == pytest.approx(0, abs=0.1) and chance.var() == pytest.approx(4 / 12, abs=0.04)
 
 
+@pytest.mark.bug(63)
 def test_evaluations_do_not_change_training(small):
     """Their search draws from a generator of their own: the weights are equal to the bit."""
     runs = [train(small(save_model=True, eval_frequency=n, eval_episodes=m)) for n, m in ((25, 3), (400, 1))]
@@ -460,6 +474,7 @@ def test_predicted_and_realised_value(small):
     assert metrics["eval/q_realised"] == pytest.approx(sum(terminated + truncated) / 8)
 
 
+@pytest.mark.bug(9, 10, 18)
 def test_truncation_bootstraps(small, spy):
     """Counter's odd episodes are truncated: their last step is stored with a future, next_obs its own last one."""
     buffers = spy("ReplayBuffer", qt_opt)

@@ -62,6 +62,7 @@ def batch(size=8, weight=1.0, seed=0):
     )
 
 
+@pytest.mark.bug(3, 31, 45)
 def test_the_mean_of_the_target_is_the_double_n_step_target():
     """Atoms 0, 1, 2. Online: action 0 is worth 1.1 and action 1 1.0, so a* = 0, which the target network values at
     0.5 x 0 + 0.3 x 1 + 0.2 x 2 = 0.7; its own choice would be action 1, worth 1.8. With the n-step return 0.25 and
@@ -78,6 +79,7 @@ def test_the_mean_of_the_target_is_the_double_n_step_target():
     )
 
 
+@pytest.mark.bug(46)
 def test_the_choice_is_by_the_mean_not_by_the_likeliest_atom():
     """Action 0: mostly 0, mean 0.8; action 1: mostly 1, mean 0.7."""
     atoms = torch.tensor([0.0, 1.0, 2.0])
@@ -87,6 +89,7 @@ def test_the_choice_is_by_the_mean_not_by_the_likeliest_atom():
     assert (values * p).sum().item() == pytest.approx(0.0, abs=1e-6), "a* = 0, worth 0 to the target network"
 
 
+@pytest.mark.bug(48)
 @pytest.mark.parametrize("noise", [False, True])
 @pytest.mark.parametrize("hidden_sizes", [(4,), (7,), (6, 4), (5, 6, 8)], ids=str)
 def test_logits_of_an_atom_are_the_dueling_network_of_its_outputs(hidden_sizes, noise):
@@ -107,6 +110,7 @@ def test_logits_of_an_atom_are_the_dueling_network_of_its_outputs(hidden_sizes, 
     assert torch.allclose(q_network(obs[:1]), logits[:1], atol=1e-6), "alone as in a batch"
 
 
+@pytest.mark.bug(48)
 def test_streams_are_subtracted_over_actions_for_each_atom():
     q_network, obs = network(), torch.randn(5, 3)
     for _ in range(2):
@@ -142,6 +146,7 @@ def test_noise_of_every_layer_is_drawn():
     assert (one != 0).all() and (one != two).all()
 
 
+@pytest.mark.bug(5, 50)
 def test_each_noise_acts_where_it_belongs():
     """The prediction's moves Q(s, a), the target's the target alone, that of the choice the target where a* changes.
 
@@ -165,6 +170,7 @@ def test_each_noise_acts_where_it_belongs():
         assert moved.any() and (moved.all() or what == "choice"), what
 
 
+@pytest.mark.bug(20)
 def test_a_priority_is_the_divergence_of_target_and_prediction(monkeypatch):
     """Terminal with reward 1.5: half on atom 1, half on 2, entropy log 2. The prediction is even over 5 atoms, so the
     cross-entropy is log 5, and the divergence log 5 - log 2; where the prediction is the target, it is 0."""
@@ -183,6 +189,7 @@ def test_a_priority_is_the_divergence_of_target_and_prediction(monkeypatch):
     assert divergence.tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
+@pytest.mark.bug(14, 21, 23)
 def test_weights_scale_the_gradient_and_not_the_priority():
     q_network, args = network(), rainbow.Args(**TINY)
     found = []
@@ -208,6 +215,7 @@ def filled(steps, capacity=10, **flags):
     return buffer, other
 
 
+@pytest.mark.bug(17, 19, 29, 30, 31, 32, 43)
 def test_windows_are_those_of_n_step_dqn():
     """Of every place, at the start and with the ring filled 2.5 times, what the other file's buffer gives."""
     for steps in (7, 25):
@@ -224,6 +232,7 @@ def test_windows_are_those_of_n_step_dqn():
             assert torch.equal(getattr(rows, name), column), name
 
 
+@pytest.mark.bug(20, 24)
 def test_what_is_new_has_the_largest_priority_and_what_was_seen_its_own():
     buffer, _ = filled(4, prioritized_replay_alpha=0.5, prioritized_replay_eps=0.25)
     assert buffer.tree.get(np.arange(5)).tolist() == [1, 1, 1, 1, 0]
@@ -233,6 +242,7 @@ def test_what_is_new_has_the_largest_priority_and_what_was_seen_its_own():
     assert buffer.tree.get(np.array([4])).tolist() == [1.5]
 
 
+@pytest.mark.bug(21, 26)
 def test_importance_weights():
     """Priorities with α = 1 are 3 and 1 of 4. (N P)^-β with N = 2, β = 1: 1 / 1.5 and 1 / 0.5, and by the largest of
     them 1/3 and 1."""
@@ -243,6 +253,7 @@ def test_importance_weights():
     assert rows.weight.tolist() == pytest.approx(np.where(i == 0, 1 / 3, 1.0).tolist())
 
 
+@pytest.mark.bug(6, 22, 49, 50, 51)
 def test_the_loop_draws_noise_for_every_act_and_three_for_every_update_and_anneals_beta(small, spy, monkeypatch):
     """400 acts, and updates at steps 204, 208, ..., 400; β from 0.4 linearly to 1 at the end."""
     acts, choices, targets, predictions, betas = [], [], [], [], []
@@ -307,6 +318,7 @@ def test_compiled_updates_have_three_noises():
     assert max(part.abs().max() for part in found[0][4:]) > 1e-3
 
 
+@pytest.mark.bug(47)
 def test_a_support_that_is_too_narrow_is_warned_of_once(small, capsys):
     """With the share of the last update, at step 400. CartPole's returns are beyond 1."""
     logged = scalars(train(small(rainbow, eval_frequency=100, v_max=1.0)))

@@ -1,4 +1,4 @@
-"""Double, Dueling and Prioritized DQN on numbers that can be checked by hand (known bugs 1 to 4, 14, 15, 20 to 26)."""
+"""Double, Dueling and Prioritized DQN on numbers that can be checked by hand."""
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ def test_double_target_of_a_terminal_state_is_the_reward():
     assert double_dqn.td_target(nan, nan, torch.tensor([3.0]), torch.tensor([True]), gamma=0.5).tolist() == [3.0]
 
 
+@pytest.mark.bug(3, 4, 8)
 def test_double_chooses_with_the_online_network_at_next_obs():
     """At obs 0 the online network prefers action 0 (3 to 2), at next_obs 1 action 1 (4 to 12); the target network,
     with 9 and 5 there, prefers action 0. So y = 1 + 0.5 * 5, and neither 1 + 0.5 * 9 nor online values."""
@@ -72,11 +73,13 @@ def test_dueling_adds_value_and_advantage_less_its_mean():
     assert q[1] == pytest.approx([1 + 6 - 7 / 3, 1 + 0 - 7 / 3, 1 + 1 - 7 / 3])
 
 
+@pytest.mark.bug(2)
 def test_dueling_mean_over_actions_is_the_value():
     obs = torch.tensor([[0.5], [-1.0], [3.0]])
     assert dueling_network()(obs).mean(dim=1).tolist() == pytest.approx([2 * 0.5 + 1, 1, 2 * 3 + 1])
 
 
+@pytest.mark.bug(1)
 def test_dueling_of_one_state_does_not_depend_on_its_batch():
     torch.manual_seed(0)
     network, obs = dueling_dqn.QNetwork(4, 3, dueling_dqn.Args(hidden_sizes=(8, 6))), torch.randn(5, 4)
@@ -165,6 +168,7 @@ def test_sum_tree_never_finds_a_zero():
     assert np.unique(found, return_counts=True)[1].tolist() == [600, 400] and set(found) == {1, 4}
 
 
+@pytest.mark.bug(25)
 def test_sum_tree_does_not_drift():
     """A million random changes, of values over nine orders of magnitude: in float32 the root would be off by far."""
     rng, tree, leaves = np.random.default_rng(0), per_dqn.SumTree(1000), np.zeros(1000)
@@ -194,6 +198,7 @@ def leaves(buffer):
     return buffer.tree.get(np.arange(buffer.size))
 
 
+@pytest.mark.bug(20)
 def test_priority_is_the_error_to_the_power_of_alpha():
     """Not the loss, not δ² and α not twice; the sign does not matter."""
     buffer = buffer_of(3)
@@ -202,6 +207,7 @@ def test_priority_is_the_error_to_the_power_of_alpha():
     assert leaves(buffer) == pytest.approx([(4 + 0.01) ** 0.5, 1.0, (0.25 + 0.01) ** 0.5])
 
 
+@pytest.mark.bug(24)
 def test_new_transitions_have_the_largest_priority_so_far():
     """Also where they overwrite others, and also if that largest error has become smaller since."""
     buffer = buffer_of(3)
@@ -212,12 +218,14 @@ def test_new_transitions_have_the_largest_priority_so_far():
     assert leaves(buffer) == pytest.approx([(8.99 + 0.01) ** 0.5, 0.01**0.5, (2 + 0.01) ** 0.5])
 
 
+@pytest.mark.bug(19)
 def test_ring_of_priorities():
     buffer = buffer_of(25, capacity=10)
     assert sorted(buffer.obs[:, 0]) == list(range(15, 25)) and leaves(buffer).tolist() == [1.0] * 10
     assert buffer.tree.nodes[1] == 10
 
 
+@pytest.mark.bug(26)
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 def test_draws_follow_the_priorities(alpha, batch_size):
@@ -264,6 +272,7 @@ def weighted(weight, loss="mse"):
     return loss, *logged, gradient(online)
 
 
+@pytest.mark.bug(12, 14, 15)
 def test_weights_scale_each_transitions_loss():
     """Errors 1 - 3 = -2 and 10 - 4 = 6: loss (w_0 4 + w_1 36) / 2, gradient w_i 2 (Q - y) / 2. With w inside the square
     it would be w² in place of w, and with w on the mean the two parts would not keep their own."""
@@ -275,6 +284,7 @@ def test_weights_scale_each_transitions_loss():
     assert weighted([1.0, 1.0])[3].tolist() == [0, 0, 2, -6]
 
 
+@pytest.mark.bug(13)
 def test_weights_scale_huber_losses_too():
     """Errors -2 and 6 lie in the linear part: |δ| - 1/2, with the gradient -1 or 1, times w_i / 2."""
     loss, _, _, both = weighted([1.0, 0.25], "huber")
@@ -282,6 +292,7 @@ def test_weights_scale_huber_losses_too():
     assert both.tolist() == [0, 0, 1 / 2, 0.25 * -1 / 2]
 
 
+@pytest.mark.bug(23)
 def test_priorities_do_not_depend_on_weights_or_loss():
     """What becomes the priority is δ itself, whatever β made of the weights, and whatever the loss is."""
     for weight in ([1.0, 1.0], [1.0, 0.01]):
@@ -289,6 +300,7 @@ def test_priorities_do_not_depend_on_weights_or_loss():
             assert weighted(weight, loss)[2].tolist() == [-2.0, 6.0]
 
 
+@pytest.mark.bug(15, 21)
 def test_weights_change_the_gradient_of_a_drawn_batch():
     """With P = 1/4 and 3/4 and β = 1, w = 1 and 1/3: of two equal errors the rarer one weighs three times as much."""
     buffer = buffer_of(2, alpha=1.0, eps=0.0)
@@ -301,6 +313,7 @@ def test_weights_change_the_gradient_of_a_drawn_batch():
     assert gradient(online)[2:].tolist() == pytest.approx([1 * -2 / 4, 3 * (1 / 3) * -2 / 4]), "as if drawn uniformly"
 
 
+@pytest.mark.bug(22)
 def test_beta_is_annealed_to_one(small, monkeypatch):
     """From 0.4 at the start linearly to 1 at the end: never multiplied onto itself, never beyond 1."""
     betas, sample = [], per_dqn.ReplayBuffer.sample

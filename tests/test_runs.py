@@ -1,4 +1,4 @@
-"""Whole runs learn, log, repeat themselves and leave the promised files (known bugs 37 to 41, 72 and 75)."""
+"""Whole runs learn, log, repeat themselves and leave the promised files."""
 
 import hashlib
 import importlib.util
@@ -47,6 +47,7 @@ def assert_learned_something(run_dir, spied_updates):
     assert [step for step, _ in losses] == [300, 400] and all(value > 0 for _, value in losses)
 
 
+@pytest.mark.bug(40)
 def test_weights_move(script, small, spy):
     updates = spy("compute_loss", script)
     run_dir = train(small(script, save_model=True))
@@ -59,6 +60,7 @@ def test_weights_move(script, small, spy):
     assert all((parameter.grad != 0).any() for parameter in updates[-1][0][0].parameters())
 
 
+@pytest.mark.bug(66)
 @pytest.mark.parametrize(
     ("observation_space", "size"),
     [
@@ -81,6 +83,7 @@ def test_discrete_observations_are_one_hot(small, register):
     assert env.reset(seed=0)[0].tolist() == [0, 0, 0, 1, 0]
 
 
+@pytest.mark.bug(41)
 def test_pixels_are_scaled_once(small, spy, register):
     """A frame of 0, 51 and 255 enters the network as 0, 0.2 and 1."""
     frame = np.array([[0, 51, 255]], np.uint8)
@@ -91,6 +94,7 @@ def test_pixels_are_scaled_once(small, spy, register):
     assert torch.allclose(batch.obs, expected) and torch.allclose(batch.next_obs, expected)
 
 
+@pytest.mark.bug(41, 66)
 @pytest.mark.parametrize("name", ["dqn", "fqi"])
 def test_pixels_are_scaled_inside_of_a_dict_and_a_tuple_too(small, register, name):
     """A picture of 0, 51 and 255 beside a number, a choice of three and bytes up to 3: each as it is alone."""
@@ -110,6 +114,7 @@ def test_pixels_are_scaled_inside_of_a_dict_and_a_tuple_too(small, register, nam
         assert env.observation_space.shape == found.shape
 
 
+@pytest.mark.bug(65)
 def test_a_transition_takes_no_more_memory_than_its_numbers(script, small, spy):
     """CartPole: 2 x 4 numbers of 4 bytes, 8 for the action, 4 for the reward, 1 for the end; some take more."""
     buffers = spy("ReplayBuffer", script)
@@ -146,6 +151,7 @@ def test_environment_that_takes_no_render_mode(small, spy):
         train(small(env_id="Wanting-v0"))
 
 
+@pytest.mark.bug(16)
 def test_epsilon_decides_between_chance_and_greed(script, small, spy, monkeypatch):
     """Greedy is action 1, and chance 0 or 1: action 0 has the probability ε / 2."""
     if script.__name__ == "qt_opt":
@@ -324,6 +330,7 @@ def test_the_network_is_written_once(edited, tmp_path, monkeypatch, name):
     assert values[0] != pytest.approx(values[1], rel=1e-2, abs=1e-4), "the layer's weights decide"
 
 
+@pytest.mark.bug(37)
 def test_same_seed_twice_is_equal_to_the_bit(script, small):
     runs = [train(small(script, save_model=True, seed=7)) for _ in range(2)]
     assert runs[0] != runs[1]
@@ -344,6 +351,7 @@ def test_with_cuda_networks_and_batches_are_on_the_gpu(script, small, spy):
         assert {*found, *(part.device.type for part in batch)} == {"cuda"}
 
 
+@pytest.mark.bug(37)
 def test_two_seeds_differ_in_weights_actions_and_resets(small, spy):
     networks, buffers = spy("QNetwork"), spy("ReplayBuffer")
     for seed in (1, 2):
@@ -355,6 +363,7 @@ def test_two_seeds_differ_in_weights_actions_and_resets(small, spy):
     assert not np.array_equal(one.obs[0], two.obs[0])
 
 
+@pytest.mark.bug(38)
 def test_episodes_start_differently(small, spy):
     buffers = spy("ReplayBuffer")
     train(small())
@@ -363,6 +372,7 @@ def test_episodes_start_differently(small, spy):
     assert len(starts) > 5 and len(np.unique(starts, axis=0)) == len(starts)
 
 
+@pytest.mark.bug(39)
 def test_logged_return_is_the_sum_of_raw_rewards(small):
     logged = scalars(train(small(env_id="Counter-v0")))
     rows = [(step, 1.0 + 2 + 3 + 4 + 5) for step in range(100, 401, 100)]
@@ -424,6 +434,7 @@ def test_the_first_half_of_a_truncated_episode_counts_if_its_length_is_even_too(
     assert metrics["eval/q_predicted"] == (0 + 1) / 2 and metrics["eval/q_realised"] == (3.5 + 5) / 2
 
 
+@pytest.mark.bug(70)
 def test_each_episode_of_an_evaluation_has_its_own_seed(small, monkeypatch):
     """1,000 for each seed of a run, and a million away from the seeds that training uses."""
     seeds, reset = [], Counter.reset
@@ -456,6 +467,7 @@ def test_evaluation_is_greedy_and_seeded(small, monkeypatch):
     assert actions == [1] * 30
 
 
+@pytest.mark.bug(63, 72)
 def test_evaluations_are_equal_when_repeated_and_leave_training_alone(script, small, monkeypatch):
     """One run is evaluated 16 times, each time twice with the same result, the other run once: equal to the bit."""
     seldom, evaluate, repeated = train(small(script, save_model=True, eval_frequency=401)), script.evaluate, []

@@ -76,6 +76,7 @@ def test_an_update_by_hand():
     assert table.array().tolist() == table.q and table.q_values(0) is table.q[0]
 
 
+@pytest.mark.bug(3)
 @pytest.mark.parametrize(("coin", "learner"), [(0.9, 0), (0.1, 1)])
 def test_a_double_update_by_hand(coin, learner):
     """γ = 1/2, α = 1. The learner prefers action 0 in s' = 1, and the other table's value of action 0 is 6: y = 4."""
@@ -114,6 +115,7 @@ def test_with_one_over_n_a_value_is_the_mean_of_its_targets(args, monkeypatch):
     assert np.load(run_dir / "q.npy") == pytest.approx(np.array([[3.0, 0.0], [0.0, 0.0]])), "the second state stays 0"
 
 
+@pytest.mark.bug(64)
 def test_the_table_is_on_disk_before_it_is_evaluated(args, monkeypatch):
     """However the run ends after that."""
     found, evaluate = [], tabular_q.evaluate
@@ -153,6 +155,7 @@ def test_the_table_of_an_interrupted_run_is_kept(args, monkeypatch, tmp_path):
     assert np.load(run_dir / "q.npy").any() and not (run_dir / "result.json").exists()
 
 
+@pytest.mark.bug(16)
 def test_exploration_begins_with_the_first_step_and_is_logged(args):
     """From 1 to 0.2 in 1,600 steps: before step 1,000 999 of them are over; at step 2,000 all."""
     run_dir = train(args(end_e=0.2, exploration_fraction=0.8))
@@ -160,6 +163,7 @@ def test_exploration_begins_with_the_first_step_and_is_logged(args):
     assert first == pytest.approx(1 - 0.8 * 999 / 1600, rel=1e-6) and last == pytest.approx(0.2, rel=1e-6)
 
 
+@pytest.mark.bug(9, 28)
 def test_truncation_bootstraps_and_termination_does_not(args, monkeypatch):
     """Counter ends alternately by termination and by truncation, and its targets show it."""
 
@@ -326,6 +330,7 @@ def test_both_iterations_agree_with_each_other_and_with_the_known_optima(env_id,
 # Whole runs
 
 
+@pytest.mark.bug(40)
 @pytest.mark.parametrize("double", [False, True])
 def test_a_run_learns_and_repeats_itself(args, double):
     runs = [train(args(double=double, seed=7)) for _ in range(2)]
@@ -531,6 +536,7 @@ FINITE = {  # space, its observations in the order of their numbers
 }
 
 
+@pytest.mark.bug(66)
 @pytest.mark.parametrize("name", FINITE)
 def test_finite_spaces_alone_and_in_containers(args, register, name):
     """Gymnasium's own grid world is a Dict of whole numbers: the places of the agent and of its target."""
@@ -561,6 +567,7 @@ def test_an_observation_that_is_not_of_its_space(args, register):
             assert error.value.args[1] == 1
 
 
+@pytest.mark.bug(68)
 def test_a_reward_that_is_not_finite_ends_the_run(args, monkeypatch):
     """Before the first evaluation, also where no episode ended and in a run shorter than the log's 1,000 steps."""
     for pays in (np.nan, np.inf):

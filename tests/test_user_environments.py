@@ -1,4 +1,4 @@
-"""Environments of users (known bugs 64 to 69): of some there is only one, some draw from the global generators, check
+"""Environments of users: of some there is only one, some draw from the global generators, check
 their actions, render long episodes or nothing, send arrays or NaN, or fail. And foreign ones (issue 42): they draw from
 their spaces or make another task each time, close twice badly, pay vectors, have no time limit, or report success."""
 
@@ -171,6 +171,7 @@ def small(script, tmp_path, **arguments):
     return script.Args(**{**own, "runs_dir": tmp_path / "runs", **arguments})
 
 
+@pytest.mark.bug(67)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_global_generators_are_seeded_and_actions_are_ints(tmp_path, register, script):
     """Actions are the same Python ints in training and in evaluation: User looks at each."""
@@ -181,6 +182,7 @@ def test_the_global_generators_are_seeded_and_actions_are_ints(tmp_path, registe
     assert runs[0] == runs[1] and runs[0] != runs[2]
 
 
+@pytest.mark.bug(64)
 @pytest.mark.parametrize(("script", "file"), [(dqn, "model.pt"), (tabular_q, "q.npy")])
 def test_an_environment_that_can_be_there_only_once(tmp_path, register, script, file):
     """Evaluated only at the end, it is trained and evaluated. Evaluated before, a second one is needed: its own error
@@ -195,6 +197,7 @@ def test_an_environment_that_can_be_there_only_once(tmp_path, register, script, 
     assert not [*(tmp_path / "early").rglob(file), *(tmp_path / "early").rglob("events.*")]
 
 
+@pytest.mark.bug(64)
 def test_weights_before_a_failed_evaluation_are_the_learned_ones(tmp_path, register):
     """The second evaluation of three fails, at step 300 of 400: model.pt is not that of the first one, at 150."""
     seen, evaluate = [], dqn.evaluate
@@ -215,6 +218,7 @@ def test_weights_before_a_failed_evaluation_are_the_learned_ones(tmp_path, regis
     assert torch.equal(kept, seen[1]) and not torch.equal(kept, seen[0])
 
 
+@pytest.mark.bug(65)
 @pytest.mark.parametrize("script", [dqn, tabular_q])
 def test_a_recording_of_a_long_episode_is_bounded(tmp_path, register, script):
     env_id = register(length=3_000, picture=np.zeros((32, 32, 3), np.uint8))
@@ -270,6 +274,7 @@ def test_a_call_of_dqn_atari_puts_torchs_threads_back(tmp_path):
         torch.set_num_threads(1)
 
 
+@pytest.mark.bug(67)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_rewards_and_ends_of_shape_1_are_numbers(tmp_path, register, script):
     plain, arrays = (
@@ -421,6 +426,7 @@ def test_numbers_declared_as_pixels(choices, monkeypatch, brightest, warned):
             assert len(said) == (warned if step >= 1_000 else 0)
 
 
+@pytest.mark.bug(68)
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("sent", [(0, np.nan), (0, -np.inf), (np.nan, 1.0), (np.inf, 1.0)], ids=str)
 def test_numbers_that_are_not_finite_end_the_run(tmp_path, register, script, call_main, sent):
@@ -433,6 +439,7 @@ def test_numbers_that_are_not_finite_end_the_run(tmp_path, register, script, cal
     assert suspects in last or (script in (tabular_q, fqi) and f"{env_id} sent " in last)
 
 
+@pytest.mark.bug(69)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_an_error_of_the_environment_keeps_its_traceback(register, script, call_main):
     """It leaves `main` as it is, not as a sentence; Ctrl-C in the environment's code is no error of it."""
@@ -628,6 +635,7 @@ def test_standard_environments_are_the_same_if_made_twice(tmp_path, recwarn, scr
     assert not [str(warning.message) for warning in recwarn if DIFFERENT in str(warning.message)]
 
 
+@pytest.mark.bug(63, 75)
 @pytest.mark.parametrize("seeds", [False, True])
 @pytest.mark.parametrize("script", [dqn, tabular_q, pqn])
 def test_evaluations_leave_the_global_generators_as_they_were(tmp_path, register, script, seeds):
@@ -638,6 +646,7 @@ def test_evaluations_leave_the_global_generators_as_they_were(tmp_path, register
     assert len(scalars(often)["eval/episodic_return"]) == 5
 
 
+@pytest.mark.bug(63, 75)
 def test_evaluations_of_fqi_leave_the_global_generators_as_they_were(tmp_path, register):
     """Between two parts of the collection, both at random, are one evaluation or two."""
     data = []
@@ -648,6 +657,7 @@ def test_evaluations_of_fqi_leave_the_global_generators_as_they_were(tmp_path, r
     assert data[0] == data[1] and len(data[0]) == 400
 
 
+@pytest.mark.bug(37)
 @pytest.mark.parametrize("draws", ["action_space", "observation_space", "first reset"])
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_same_command_twice_is_the_same_run(tmp_path, told, script, draws):
@@ -724,6 +734,7 @@ GRIDS = {  # space, the actions that 3 bins make of it: the middles of three par
 }  # fmt: skip
 
 
+@pytest.mark.bug(66)
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("name", GRIDS)
 def test_an_environment_gets_actions_in_its_own_shape_and_type(choices, monkeypatch, script, name):
