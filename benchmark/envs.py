@@ -10,6 +10,7 @@
 - `Reach-v0`: an arm with two joints and a sparse reward. `Reach5-v0` and `Reach11-v0` have a grid of turns as actions.
 - `DeepSea8-v0`, `DeepSea12-v0`: one sequence of actions of 2^8 or 2^12 pays.
 - `Corridor5-v0`, `Corridor10-v0`, `Corridor20-v0`: 70 states in a row, and 5, 10 or 20 actions.
+- `Gamble-v0`: one state and two actions, a chance of a prize or a sure reward. `BoxGamble-v0` has a continuous action.
 - `MinAtar/Breakout-v1` and four other games of Young and Tian (2019), "MinAtar: An Atari-inspired testbed for thorough
   and reproducible reinforcement learning experiments": 10 x 10 cells with 4 to 10 channels. -v1 has only the actions
   that have a meaning in the game, -v0 has six in every game. The package is an extra because its licence is the GPL.
@@ -163,6 +164,31 @@ class Corridor(gym.Env):
         return self.observe(), float(reward), bool(terminated), False, {}
 
 
+class Gamble(gym.Env):
+    """Action 0 pays `prize` with probability `chance`, else nothing; action 1 pays `sure`. Then the episode ends.
+
+    With `steps` of 2 or more, both actions pay nothing before the last step. Observation: the number of the step. With
+    `box`, the action is a number from -1 to 1, and means 0 below 0 and 1 from there on.
+    """
+
+    def __init__(self, chance: float = 0.1, prize: float = 1.0, sure: float = 0.0, steps: int = 1, box: bool = False):
+        self.chance, self.prize, self.sure, self.steps = chance, prize, sure, steps
+        self.observation_space = gym.spaces.Discrete(steps + 1)
+        self.action_space = gym.spaces.Box(-1, 1, (1,)) if box else gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return 0, {}
+
+    def step(self, action):
+        self.t += 1
+        gambles = action[0] < 0 if isinstance(self.action_space, gym.spaces.Box) else action == 0
+        won = self.prize if self.np_random.random() < self.chance else 0.0
+        reward = (won if gambles else self.sure) if self.t == self.steps else 0.0
+        return self.t, reward, self.t == self.steps, False, {}
+
+
 def cue(stack: int) -> gym.Env:
     return FrameStackObservation(Cue(), stack)
 
@@ -196,6 +222,8 @@ for size in (8, 12):
     gym.register(f"DeepSea{size}-v0", DeepSea, kwargs={"size": size}, disable_env_checker=True)
 for num_actions in (5, 10, 20):
     gym.register(f"Corridor{num_actions}-v0", Corridor, kwargs={"num_actions": num_actions}, max_episode_steps=1_000)
+for name, box in (("Gamble-v0", False), ("BoxGamble-v0", True)):
+    gym.register(name, Gamble, kwargs={"box": box}, max_episode_steps=100)
 # As minatar.gym.register_envs does, but the package is only imported when one of its games is made.
 for game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders"):
     for version, minimal in enumerate((False, True)):
