@@ -642,7 +642,8 @@ class Run:
         finally:
             if self.wandb:
                 for path in sorted(self.run_dir.glob("videos/*.mp4")):
-                    self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
+                    row = {f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))}
+                    self.wandb.log(row | {"global_step": int(path.stem.split("-")[1])})  # of step-500-episode-0.mp4
                 self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
 
 
@@ -690,7 +691,7 @@ def load_checkpoint(args: Args) -> tuple[Args, dict]:
         own = json.loads(saved["args"])
     except Exception as error:  # the file may hold anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Stop(f"{run_dir} has no whole checkpoint ({reason:.200})", 2) from error
+        raise Stop(f"{run_dir} has no whole checkpoint ({reason:.80}): start anew, or remove the file", 2) from error
     for name, value in own.items():
         if value != stored.get(name):
             raise Stop(f"{run_dir}/checkpoint.pt is of another run, with {name} {value}, not {stored.get(name)}", 2)

@@ -369,7 +369,7 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
         env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
         if args.capture_video:
-            env.reset()
+            env.reset(seed=args.seed)
             if not env.render_mode or np.shape(env.render())[2:] != (3,):
                 raise gym.error.Error("its render() returns no picture (height, width, 3)")
         env.unwrapped.action_space.seed(args.seed)  # some environments draw from their spaces

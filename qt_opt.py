@@ -408,7 +408,7 @@ def make_env(args: Args, video_dir: Path | None = None) -> gym.Env:
         env_id = f"ale_py:{args.env_id}" if args.env_id.startswith("ALE/") else args.env_id
         env = gym.make(env_id, max_episode_steps=args.max_episode_steps, **options)
         if args.capture_video:
-            env.reset()
+            env.reset(seed=args.seed)
             if not env.render_mode or np.shape(env.render())[2:] != (3,):
                 raise gym.error.Error("its render() returns no picture (height, width, 3)")
         env.unwrapped.action_space.seed(args.seed)  # some environments draw from their spaces
@@ -647,7 +647,8 @@ class Run:
         finally:
             if self.wandb:
                 for path in sorted(self.run_dir.glob("videos/*.mp4")):
-                    self.wandb.log({f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))})
+                    row = {f"videos/{path.stem}": sys.modules["wandb"].Video(str(path))}
+                    self.wandb.log(row | {"global_step": int(path.stem.split("-")[1])})  # of step-500-episode-0.mp4
                 self.wandb.finish(exit_code=0 if (self.run_dir / "result.json").exists() else 1)
 
 

@@ -524,6 +524,8 @@ def test_videos_go_to_wandb(tmp_path, monkeypatch):
         sorted(videos) == sorted(f"videos/{path.stem}" for path in (run_dir / "videos").iterdir()) and len(videos) == 2
     )
     assert all(isinstance(video, wandb.Video) for video in videos.values())
+    steps = [metrics["global_step"] for metrics in logged if any(name.startswith("videos/") for name in metrics)]
+    assert steps == [200, 400], "each at the step of its evaluation"
 
 
 # Foreign environments

@@ -24,17 +24,17 @@ def balance(excess) -> float:
 
 
 def gamble(algorithm, **env_kwargs):
-    """A Stable-Baselines3 agent after 20,000 episodes of one step, a quarter of whose actions are random."""
+    """A Stable-Baselines3 agent after 10,000 episodes of one step, a quarter of whose actions are random."""
     import gymnasium as gym
 
     import benchmark.envs  # noqa: F401
 
     env = gym.make("Gamble-v0", **env_kwargs)
-    more = {"exploration_final_eps": 0.25, "learning_starts": 500, "train_freq": 1, "batch_size": 256, "seed": 1}
+    more = {"exploration_final_eps": 0.25, "learning_starts": 500, "train_freq": 4, "batch_size": 64, "seed": 1}
     model = algorithm(
         "MlpPolicy", env, learning_rate=lambda left: 1e-2 * left, policy_kwargs={"net_arch": [16]}, **more
     )
-    model.learn(20_000)
+    model.learn(10_000)
     return model
 
 

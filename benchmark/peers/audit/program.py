@@ -125,13 +125,13 @@ def ask(name: str, package: Package, folder: Path, seconds: float) -> list[dict]
 
 
 def cell(answers: list[dict[str, str]]) -> str:
-    """All answers about one row and package: "- 2.8" has it not, "**has**: 11 for 2.8"."""
+    """All answers about one row and package: "no: 2.8", or "**has**: 11, due 2.8"."""
     texts = []
     for each in answers:
         when = f" ({each['when']})" if each["when"] else ""
         text = {
             "has": f"**has**{when}: {each['seen']}, due {each['due']}",
-            "has not": f"-{when} {each['seen']}",
+            "has not": f"no{when}: {each['seen']}",
             "not applicable": "n/a",
         }.get(each["state"], f"no answer{when}: {each['seen']}")
         texts.append(text.replace("|", "\\|").replace("<", "&lt;"))
