@@ -11,19 +11,22 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from benchmark.peers.audit.rows import answer_all, row
+from benchmark.peers.audit.rows import NotApplicable, answer_all, row
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import c51
 import double_dqn
 import dqn
+import dqn_atari
 import dueling_dqn
 import n_step_dqn
 import noisy_dqn
 import per_dqn
+import rainbow
 
 GAMMA, CPU = 0.9, torch.device("cpu")
+torch.manual_seed(1)
 
 
 class Numbered(gym.Env):
@@ -52,10 +55,10 @@ gym.register("Numbered-v0", Numbered, disable_env_checker=True)
 
 
 def trained(script=dqn, length=5, **flags):
-    """The buffer of a run of 40 steps, and how far the target network was from the online one after each step."""
+    """A run of 40 steps: its buffer, the steps in which the target network moved, and what it shares with the online one."""
     small = {"total_timesteps": 40, "learning_starts": 4, "train_frequency": 1, "batch_size": 4, "buffer_size": 100}
     small |= {"hidden_sizes": (4,), "eval_frequency": 20, "eval_episodes": 1, "final_eval_episodes": 1}
-    made, moves, make, update = [], [], script.ReplayBuffer, script.update_target
+    made, moves, shared, make, update = [], [], [], script.ReplayBuffer, script.update_target
 
     def buffer(*arguments):
         made.append(make(*arguments))
@@ -63,6 +66,7 @@ def trained(script=dqn, length=5, **flags):
 
     def watched(target, online, tau):
         moves.append(made[0].size)
+        shared.append(len({p.data_ptr() for p in target.parameters()} & {p.data_ptr() for p in online.parameters()}))
         update(target, online, tau)
 
     with (
@@ -73,7 +77,7 @@ def trained(script=dqn, length=5, **flags):
     ):
         flags = small | {"env_id": "Numbered-v0", "env_kwargs": (f"length={length}",)} | flags
         script.train(script.Args(**flags, runs_dir=Path(folder)))
-    return made[0], moves
+    return made[0], moves, shared
 
 
 def filled(script=dqn, capacity=10, added=25, **arguments):
@@ -112,6 +116,16 @@ def dueling_over_actions():
     return made(torch.tensor([[1.0]]))[0].tolist(), both.tolist()
 
 
+@row(2)
+def dueling_less_the_mean_advantage():
+    """The mean of Q over the actions is V."""
+    made, obs = dueling_dqn.QNetwork(1, 2, dueling_dqn.Args()), torch.ones(1)
+    x = obs
+    for layer in made.hidden:
+        x = torch.relu(layer(x))
+    return made(obs).mean().item(), made.value(torch.relu(made.value_hidden(x))).item()
+
+
 @row(3)
 @row(4)
 def double_chooses_online():
@@ -126,6 +140,13 @@ def maximum_of_the_target_network():
     """max Q_target(2, ·) = 2; the online network's values are 100 higher in every state."""
     target, online = network(dqn, [1.0, 0.5], [0.0, 0.0]), network(dqn, [0.0, 0.0], [100.0, 100.0])
     return loss_of(target, step(), online).item(), (100 - (1 + 0.9 * 2)) ** 2
+
+
+@row(6)
+def no_alias():
+    """Parameters that online and target network share, in every update of the target."""
+    shared = trained(target_network_frequency=10)[2]
+    return shared, [0, 0, 0, 0]
 
 
 @row(7)
@@ -146,7 +167,7 @@ def no_gradient_through_the_target():
 @row(9)
 def truncation():
     """A truncated step to state 2, where max Q = 2, is stored as not terminated: y = 1 + 0.9 * 2."""
-    buffer, _ = trained(total_timesteps=10)
+    buffer, *_ = trained(total_timesteps=10)
     ends = torch.from_numpy(buffer.terminated[[4, 9]])
     y = dqn.td_target(torch.tensor([[2.0, 1.0]] * 2), torch.ones(2), ends, GAMMA)
     return y.tolist(), [1, 1 + 0.9 * 2]
@@ -155,7 +176,7 @@ def truncation():
 @row(10)
 def final_observation():
     """next_obs of the last step of episode 0 (terminated) and 1 (truncated), of an array that changes in place."""
-    buffer, _ = trained()
+    buffer, *_ = trained()
     return buffer.next_obs[[4, 9], 0].tolist(), [5, 1005]
 
 
@@ -163,7 +184,7 @@ def final_observation():
 @row(73)
 def no_row_over_a_reset():
     """40 steps with an evaluation after 20: the rows are 0 to 4, 1000 to 1004, ..."""
-    buffer, _ = trained()
+    buffer, *_ = trained()
     return buffer.obs[:40, 0].tolist(), [1000 * episode + t for episode in range(8) for t in range(5)]
 
 
@@ -230,6 +251,8 @@ def weighted(weight):
     return online.output.bias.grad[0].item()
 
 
+@row(14)
+@row(15)
 @row(21)
 @row(74)
 def weights_are_used():
@@ -242,6 +265,14 @@ def weights_are_used():
 def beta():
     """From 0.4 to 1 over 1,000 steps, and beyond."""
     return [per_dqn.linear_schedule(0.4, 1, 1_000, t) for t in (0, 500, 1_000, 2_000)], [0.4, 0.7, 1, 1]
+
+
+@row(23)
+def priorities_do_not_depend_on_the_weights():
+    """δ = 2.8 of two rows with the weights 1 and 0.1."""
+    batch, online = per_dqn.Batch(*step(size=2), torch.tensor([1.0, 0.1])), network(per_dqn, [0.0, 0.0], [0.0, 0.0])
+    target = network(per_dqn, [1.0, 0.5], [0.0, 0.0])
+    return per_dqn.compute_loss(online, target, batch, per_dqn.Args(gamma=GAMMA))[2].tolist(), [2.8, 2.8]
 
 
 @row(24)
@@ -269,6 +300,21 @@ def draws_follow_the_priorities():
     _, i = buffer.sample(80_000, 1.0, np.random.default_rng(0), CPU)
     share = (np.bincount(i) / 80_000).tolist()
     return share, [1 / 8, 3 / 8, 2 / 8, 2 / 8], not np.allclose(share, [1 / 8, 3 / 8, 2 / 8, 2 / 8], atol=0.005)
+
+
+@row(27)
+def stacks_keep_to_their_game():
+    """Games with the frames 1 to 5 and 101 to 105, in turns, in a ring of 16 rows: stacks with frames of two games."""
+    buffer, mixed = dqn_atari.ReplayBuffer(16, 1, CPU), 0
+    for k in range(40):
+        game, t = divmod(k, 5)
+        frame = np.full((1, 4, 84, 84), 100 * (game % 2) + t + 1, np.uint8)
+        buffer.add(frame, np.zeros(1), np.zeros(1), np.zeros(1, bool), np.full(1, t == 4))
+    batch = buffer.sample(1_000, np.random.default_rng(0), CPU)
+    for stack in torch.cat([batch.obs, batch.next_obs])[:, :, 0, 0]:
+        frames = stack[stack > 0]
+        mixed += bool((frames > 100).any() and (frames <= 100).any())
+    return mixed, 0
 
 
 @row(28)
@@ -349,6 +395,43 @@ def one_seed_twice():
     return len(found), 2
 
 
+@row(38)
+def episodes_begin_differently():
+    """Different first observations among the episodes of 40 steps of CartPole."""
+    buffer = trained(env_id="CartPole-v1", env_kwargs=(), max_episode_steps=5)[0]
+    return len(set(buffer.obs[0:40:5, 0].tolist())), 8
+
+
+@row(39)
+def rewards_are_not_clipped():
+    raise NotApplicable("dqn.py clips no rewards; dqn_atari.py has a test")
+
+
+@row(41)
+def pixels_are_divided_once():
+    """Pixels 0, 51 and 255."""
+    space = gym.spaces.Box(0, 255, (3,), np.uint8)
+    return (np.array([0, 51, 255]) / dqn.pixel_scale(space)).tolist(), [0, 0.2, 1]
+
+
+@row(43)
+def observation_of_the_start():
+    """Observation, action and reward of windows of three steps that begin at step k."""
+    batch = filled(n_step_dqn, capacity=10, added=10, n_step=3, gamma=GAMMA).sample(50, np.random.default_rng(0), CPU)
+    k = batch.obs[:, 0]
+    return torch.stack([batch.action.float(), batch.next_obs[:, 0]]).flatten().tolist(), [
+        *(k % 2).tolist(),
+        *(k + 3).clamp(max=10).tolist(),
+    ]
+
+
+@row(44)
+def one_step_is_dqn():
+    """Rewards and discounts of windows of one step."""
+    batch = filled(n_step_dqn, n_step=1, gamma=GAMMA).sample(5, np.random.default_rng(0), CPU)
+    return [*batch.reward.tolist(), *batch.discount.tolist()], [1] * 5 + [GAMMA] * 5
+
+
 @row(45)
 @row(46)
 def next_action_of_c51():
@@ -357,6 +440,31 @@ def next_action_of_c51():
     atoms = torch.tensor([0.0, 10.0, 20.0])
     values, next_p = c51.td_target(p.log(), torch.zeros(1), torch.tensor([False]), atoms, GAMMA)
     return (values * next_p).sum().item(), 0.9 * 8
+
+
+@row(47)
+def too_narrow_a_support_is_logged():
+    """All of the target beyond the last atom, 1: a reward of 5."""
+    args = c51.Args(hidden_sizes=(), v_min=0.0, v_max=1.0, n_atoms=2, gamma=GAMMA)
+    made = network_of_atoms()
+    return c51.compute_loss(made, made, step(reward=5.0), args)[2].item(), 1
+
+
+@row(48)
+def dueling_with_atoms():
+    """Q of one state alone, and in a batch with another one, without noise."""
+    made = rainbow.QNetwork(1, 2, rainbow.Args()).eval()
+    q = made(torch.tensor([[1.0], [5.0]]))[0].flatten()
+    return made(torch.tensor([[1.0]]))[0].flatten().tolist()[:4], q.tolist()[:4]
+
+
+@row(50)
+def noises_of_two_networks():
+    """Of 8 inputs and 8 units: noises of a hidden layer that are equal in the online and the target network."""
+    made = [noisy_dqn.QNetwork(8, 8, noisy_dqn.Args(hidden_sizes=(8,))) for _ in range(2)]
+    for each in made:
+        each.resample_noise()
+    return int((made[0].hidden[0].noise_weight == made[1].hidden[0].noise_weight).sum()), 0
 
 
 def noisy():
@@ -395,10 +503,19 @@ def first_sigma():
 @row(71)
 def episodes_of_one_step():
     """Rows of 40 episodes of one step, and the ends among them (every second one is truncated)."""
-    buffer, _ = trained(length=1)
+    buffer, *_ = trained(length=1)
     return [buffer.size, int(buffer.terminated.sum())], [40, 20]
 
 
+@row(70)
+def episodes_of_an_evaluation_differ():
+    """Returns of 10 episodes of CartPole under a policy that always pushes to the left, with at least two lengths."""
+    args = dqn.Args()
+    returns = dqn.evaluate(dqn.make_env(args), lambda obs: np.array([1.0, 0.0]), args, 10)[1]
+    return f"{len(set(returns))} different returns", "2 or more", len(set(returns)) < 2
+
+
+@row(63)
 @row(75)
 def evaluations_do_not_rewind():
     """The actions of two runs, with an evaluation every 5 steps and with one."""
