@@ -215,3 +215,23 @@ def test_minatar_is_imported_by_its_games_alone():
     """The package is an extra, and the other environments are there without it."""
     code = "import sys, benchmark.envs; assert not {'minatar', 'seaborn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("env_id", ["Gamble-v0", "BoxGamble-v0"])
+def test_a_gamble_pays_in_its_last_step(env_id):
+    """Action 0 pays 3 with probability 1 or 0, action 1 pays 0.5; in the first of two steps nothing is paid."""
+    for chance, action, paid in ((1.0, 0, 3.0), (0.0, 0, 0.0), (1.0, 1, 0.5)):
+        env = gym.make(env_id, chance=chance, prize=3.0, sure=0.5, steps=2)
+        env.reset(seed=1)
+        played = np.array([-0.5 if action == 0 else 0.5], np.float32) if env_id == "BoxGamble-v0" else action
+        assert env.step(played)[:4] == (1, 0.0, False, False)
+        assert env.step(played)[:4] == (2, paid, True, False)
+
+
+def test_a_gamble_pays_as_often_as_it_says():
+    """One in ten of 2,000 steps: 200, with a standard deviation of √180 = 13."""
+    env, won = gym.make("Gamble-v0", chance=0.1), 0.0
+    for seed in range(2_000):
+        env.reset(seed=seed)
+        won += env.step(0)[1]
+    assert 140 < won < 260

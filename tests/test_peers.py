@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from benchmark.peers import __main__ as peers
+from benchmark.peers import fixed_points
 from benchmark.peers.audit import program, rows
 from benchmark.peers.audit.program import Package
 
@@ -100,3 +101,13 @@ def test_every_line_of_a_program_is_json(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["program", "3"])
     rows.answer_all()
     assert json.loads(capsys.readouterr().out)["when"] == "twice"
+
+
+def test_a_fixed_point_and_its_line():
+    """A table learns the mean of a sure 0.15 and a gamble of 0; means over two seeds, 0.2 and 0.1, and their range."""
+    case = fixed_points.Case("sure", ("chance=0", "sure=0.15"), 0.15)
+    row = fixed_points.run("tabular_q", case, 1, 2_000)
+    assert {row[f"at_{part}"] for part in (25, 50, 75, 100)} == {"0.15"}
+    rows = [dict.fromkeys(("at_25", "at_50", "at_75", "at_100"), value) | {"case": "c", "script": "s.py", "due": "0.15"}
+            for value in ("0.2", "0.1")]  # fmt: skip
+    assert "| c | s.py | 0.15 | 0.15 | 0.15 | 0.15 | 0.15 | 0.1 to 0.2 |" in fixed_points.table(rows)

@@ -55,7 +55,7 @@ gym.register("Numbered-v0", Numbered, disable_env_checker=True)
 
 
 def trained(script=dqn, length=5, **flags):
-    """A run of 40 steps: its buffer, the steps in which the target network moved, and what it shares with the online one."""
+    """A run of 40 steps: its buffer, when the target network moved, and how much it then shared with the online one."""
     small = {"total_timesteps": 40, "learning_starts": 4, "train_frequency": 1, "batch_size": 4, "buffer_size": 100}
     small |= {"hidden_sizes": (4,), "eval_frequency": 20, "eval_episodes": 1, "final_eval_episodes": 1}
     made, moves, shared, make, update = [], [], [], script.ReplayBuffer, script.update_target
