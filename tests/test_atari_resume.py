@@ -167,7 +167,7 @@ def test_resume_of_what_cannot_be_resumed(stopped, tmp_path):
     for content in (whole[: len(whole) // 2], whole[:-1], b"", b"not a checkpoint"):
         checkpoint.write_bytes(content)
         sentence = refused(train, Args(resume=stopped))
-        assert re.search(r"has no whole checkpoint \(.+\)$", sentence)
+        assert re.search(r"has no whole checkpoint \(.+\): start anew, or remove the file$", sentence)
     checkpoint.write_bytes(whole)
     (stopped / "args.json").write_text((stopped / "args.json").read_text().replace("Breakout", "Pong"))
     sentence = refused(train, Args(resume=stopped))
