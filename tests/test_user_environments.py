@@ -831,6 +831,26 @@ def test_numbers_of_info_that_no_float_can_hold():
     assert dqn.info_numbers(info) == {"info/byte": -128.0, "info/yes": 1.0}
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_half_the_size_are_taken_without_a_warning():
+    assert dqn.info_numbers({"x": np.float32(2.5), "y": np.float16(0.5)}) == {"info/x": 2.5, "info/y": 0.5}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_look_at_a_picture_resets_with_the_seed(tmp_path, register, script, monkeypatch):
+    """Else an environment whose first reset alone seeds its generator would never repeat a run."""
+    seeds, reset = [], User.reset
+
+    def watched(self, *, seed=None, options=None):
+        seeds.append(seed)
+        return reset(self, seed=seed)
+
+    monkeypatch.setattr(User, "reset", watched)
+    picture = np.zeros((16, 16, 3), np.uint8)
+    script.make_env(small(script, tmp_path, env_id=register(picture=picture), seed=7, capture_video=True))
+    assert seeds == [7]
+
+
 @pytest.mark.parametrize(("shows", "warned"), [(100.0, 0), (-101.0, 1), (20_000.0, 1)])
 def test_observations_in_the_hundreds_and_thousands(told, shows, warned):
     """After 1,000 observations; however many follow, one warning."""
