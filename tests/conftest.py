@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import json
 import signal
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import dqn
 from benchmark.run_folder import ROOT, read_scalars
 from tools.ladder import DQN_FAMILY
 
-__all__ = ["ROOT", "Counter", "Spaces", "gradient", "linear_network", "played", "scalars", "train"]
+__all__ = ["ROOT", "Counter", "Spaces", "gradient", "linear_network", "played", "result", "scalars", "train"]
 
 
 class Counter(gym.Env):
@@ -195,6 +196,11 @@ def train(args) -> Path:
     """`train` of the script whose Args these are, without its lines on the terminal."""
     with contextlib.redirect_stdout(io.StringIO()):
         return sys.modules[type(args).__module__].train(args)
+
+
+def result(run_dir: Path) -> dict:
+    """What a finished run left in result.json."""
+    return json.loads((run_dir / "result.json").read_text())
 
 
 def played(episodic_return: float) -> dict[str, float]:

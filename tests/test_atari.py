@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, gradient, played, scalars, train
+from conftest import ROOT, gradient, played, result, scalars, train
 from moviepy import VideoFileClip
 from scipy.stats import chisquare
 
@@ -37,10 +37,6 @@ def small(tmp_path):
         return Args(**defaults | arguments)
 
     return make
-
-
-def result(run_dir):
-    return json.loads((run_dir / "result.json").read_text())
 
 
 # --- Environments ---

@@ -1,14 +1,13 @@
 """Bugs that the loop or the loss of any script could have, looked for in every script (docs/known-bugs.md)."""
 
 import importlib
-import json
 import random
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import gradient, scalars, train
+from conftest import gradient, result, scalars, train
 
 import c51
 import fqi
@@ -50,10 +49,6 @@ class Steps(gym.Env):
             reward = random.random() + np.random.random() + self.np_random.random()
         ends, cut = self.t == self.length, self.truncates and self.odd
         return self.t, reward, ends and not cut, ends and cut, {}
-
-
-def result(run_dir):
-    return json.loads((run_dir / "result.json").read_text())
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """fqi.py: targets by hand, exactness where it is possible, data sets good and bad, and whole runs."""
 
 import copy
-import json
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import ROOT, played, scalars, train
+from conftest import ROOT, played, result, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from sklearn.neighbors import KNeighborsRegressor
 
@@ -30,10 +29,6 @@ def args(tmp_path):
         return fqi.Args(**defaults | {"runs_dir": tmp_path / "runs"} | flags)
 
     return make
-
-
-def result(run_dir):
-    return json.loads((run_dir / "result.json").read_text())
 
 
 def random_data(size=300, num_actions=2, obs_dim=4, seed=0):

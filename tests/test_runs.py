@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Counter, Spaces, scalars, train
+from conftest import ROOT, Counter, Spaces, result, scalars, train
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 import dqn
@@ -33,10 +33,6 @@ MORE_SCALARS = {
 
 def weights(run_dir):
     return torch.cat([w.flatten() for w in torch.load(run_dir / "model.pt", weights_only=True).values()])
-
-
-def result(run_dir):
-    return json.loads((run_dir / "result.json").read_text())
 
 
 def assert_learned_something(run_dir, spied_updates):

@@ -1,6 +1,5 @@
 """tabular_q.py: targets by hand, exact solutions against known ones, and whole runs."""
 
-import json
 import re
 import sys
 from collections import Counter
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import Spaces, played, scalars, train
+from conftest import Spaces, played, result, scalars, train
 from exact_solutions import policy_iteration, policy_value
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
@@ -32,10 +31,6 @@ def args(tmp_path):
         return tabular_q.Args(**defaults | flags)
 
     return make
-
-
-def result(run_dir):
-    return json.loads((run_dir / "result.json").read_text())
 
 
 def number_of(env, obs):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import wandb
-from conftest import scalars, train
+from conftest import result, scalars, train
 from moviepy import VideoFileClip
 
 import dqn
@@ -151,10 +151,6 @@ def told():
     yield make
     for env_id in made:
         del gym.registry[env_id]
-
-
-def result(run_dir):
-    return json.loads((run_dir / "result.json").read_text())
 
 
 def small(script, tmp_path, **arguments):

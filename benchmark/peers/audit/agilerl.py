@@ -19,50 +19,12 @@ from agilerl.modules.dummy import DummyEvolvable
 from agilerl.training.train_off_policy import train_off_policy
 from tensordict import TensorDict
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
+from benchmark.peers.audit.stand_ins import Shift, Walk
 
 torch.set_num_threads(1)
 KEYS, ATOMS = ("obs", "action", "reward", "next_obs", "done"), torch.arange(-2.0, 3.0)
 OBS, ACTIONS = gym.spaces.Box(-1e9, 1e9, (1,), np.float32), gym.spaces.Discrete(2)
-
-
-class Walk(gym.Env):
-    """Episode e visits 100 e, 100 e + 1, ... and ends after `length` steps, each of which pays `reward`."""
-
-    observation_space, action_space = OBS, ACTIONS
-
-    def __init__(self, length=3, truncated=False, reward=1.0, reuse=False, chance=False):
-        self.length, self.truncated, self.reward, self.reuse, self.chance = length, truncated, reward, reuse, chance
-        self.episode, self.array, self.firsts, self.seeds = 0, np.zeros(1, np.float32), [], []
-
-    def look(self):
-        self.array = self.array if self.reuse else self.array.copy()
-        self.array[:] = self.first + self.step_number
-        return self.array
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.episode, self.step_number = self.episode + 1, 0
-        self.first = self.np_random.integers(10**6) if self.chance else 100 * self.episode
-        self.firsts.append(int(self.first))
-        self.seeds.append(seed)
-        return self.look(), {}
-
-    def step(self, action):
-        self.step_number += 1
-        end = self.step_number == self.length
-        return self.look(), self.reward, end and not self.truncated, end and self.truncated, {}
-
-
-class Shift(torch.nn.Module):
-    """Q(s, a) = s + shift[a]."""
-
-    def __init__(self):
-        super().__init__()
-        self.shift = torch.nn.Parameter(torch.zeros(2))
-
-    def forward(self, obs):
-        return obs + self.shift
 
 
 class Logits(torch.nn.Module):
@@ -207,9 +169,7 @@ def alias():
     return len(places[0] & places[1]), 0
 
 
-@row(7)
-def sync():
-    raise NotApplicable("no interval: a soft update with each update")
+not_applicable("no interval: a soft update with each update", 7)
 
 
 @row(8)
@@ -555,9 +515,7 @@ def window_begin():
     return stored.action[:4], [0, 1, 0, 1]
 
 
-@row(45)
-def double_c51():
-    raise NotApplicable("only Rainbow, which is double")
+not_applicable("only Rainbow, which is double", 45)
 
 
 def sure(net, *masses):
@@ -578,9 +536,7 @@ def by_mean():
     return agent.get_action(np.zeros((1, 1), np.float32)).item(), 1
 
 
-@row(47)
-def clipped_mass():
-    raise NotApplicable("no log of the clipped probability; the support is a flag")
+not_applicable("no log of the clipped probability; the support is a flag", 47)
 
 
 @row(48)

@@ -24,51 +24,12 @@ from all.policies import GreedyPolicy
 from all.presets import classic_control
 
 from benchmark.peers.audit.rows import answer_all, row
+from benchmark.peers.audit.stand_ins import Shift, Walk
 
 torch.set_num_threads(1)
 
 
-class Walk(gym.Env):
-    """Episode e visits 100 e, 100 e + 1, ... and ends after `length` steps, each of which pays 1."""
-
-    observation_space = gym.spaces.Box(-1e9, 1e9, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, length=3, truncated=False, reuse=False, chance=False):
-        self.length, self.truncated, self.reuse, self.chance = length, truncated, reuse, chance
-        self.episode, self.array, self.firsts, self.actions = 0, np.zeros(1, np.float32), [], []
-
-    def look(self):
-        self.array = self.array if self.reuse else self.array.copy()
-        self.array[:] = self.first + self.step_number
-        return self.array
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.episode, self.step_number = self.episode + 1, 0
-        self.first = int(self.np_random.integers(10**6)) if self.chance else 100 * self.episode
-        self.firsts.append(self.first)
-        return self.look(), {}
-
-    def step(self, action):
-        self.actions.append(int(action))
-        self.step_number += 1
-        end = self.step_number == self.length
-        return self.look(), 1.0, end and not self.truncated, end and self.truncated, {}
-
-
 gym.register("Walk-v0", Walk, disable_env_checker=True)
-
-
-class Shift(torch.nn.Module):
-    """Q(s, a) = s + shift[a]."""
-
-    def __init__(self):
-        super().__init__()
-        self.shift = torch.nn.Parameter(torch.zeros(2))
-
-    def forward(self, obs):
-        return obs + self.shift
 
 
 class Logits(torch.nn.Module):

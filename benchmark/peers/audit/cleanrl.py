@@ -32,7 +32,7 @@ import numpy as np
 import torch
 import torch.utils.tensorboard  # where the files import SummaryWriter from
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 if "CLEANRL" not in os.environ:
     sys.exit("error: the variable CLEANRL must name a copy of CleanRL's repository")
@@ -264,10 +264,7 @@ def double_chooses_online():
     return script.target_pmfs[0].tolist(), [0.5, 0.5, 0]
 
 
-@row(3)
-@row(4)
-def double():
-    raise NotApplicable("no Double DQN but in rainbow_atari.py")
+not_applicable("no Double DQN but in rainbow_atari.py", 3, 4)
 
 
 @row(5)
@@ -708,15 +705,10 @@ def first_sigma():
     return [layer.weight_sigma[0, 0].item(), layer.bias_sigma[0].item()], [0.5 / 4, 0.5 / 4]
 
 
-@row(63)
-@row(75)
-def evaluations():
-    raise NotApplicable("no evaluation before the end of training")
+not_applicable("no evaluation before the end of training", 63, 75)
 
 
-@row(73)
-def seams():
-    raise NotApplicable("a script trains once")
+not_applicable("a script trains once", 73)
 
 
 @row(70, "rainbow_atari.py, --start-e and --end-e")

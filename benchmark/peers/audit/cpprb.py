@@ -3,7 +3,7 @@
 import numpy as np
 from cpprb import PrioritizedReplayBuffer, ReplayBuffer
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 NAMES = ("obs", "act", "rew", "next_obs", "done")
 FIELDS = {name: {} for name in NAMES}
@@ -63,10 +63,7 @@ def far(seen, due):
     return not np.allclose(seen, due, atol=0.005)
 
 
-@row(9)
-def truncation():
-    """`done` is what the caller adds; n-step windows are rows 29 to 31."""
-    raise NotApplicable("the user's part")
+not_applicable("the user's part", 9)
 
 
 @row(10)
@@ -128,10 +125,7 @@ def priority():
     return four / one, (1.01 / 4.01) ** 0.5
 
 
-@row(21)
-@row(74)
-def weights_are_used():
-    raise NotApplicable("no loss")
+not_applicable("no loss", 21, 74)
 
 
 @row(22)
@@ -141,9 +135,7 @@ def beta():
     return [weights(buffer, beta)[1] for beta in (0, 0.5, 1, 1, 0.5)], [1, 0.5, 0.25, 0.25, 0.5]
 
 
-@row(23)
-def weighted_priority():
-    raise NotApplicable("the user's part")
+not_applicable("the user's part", 23)
 
 
 @row(24)

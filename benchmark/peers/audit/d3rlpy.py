@@ -10,7 +10,6 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import d3rlpy
-import gymnasium as gym
 import numpy as np
 import torch
 from d3rlpy.dataset import (
@@ -23,37 +22,10 @@ from d3rlpy.dataset import (
 from d3rlpy.models.encoders import EncoderFactory
 from d3rlpy.models.torch import Encoder
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
+from benchmark.peers.audit.stand_ins import Walk
 
 torch.set_num_threads(1)
-
-
-class Walk(gym.Env):
-    """Episode e visits 100 e, 100 e + 1, ... and ends after `length` steps, each of which pays 1."""
-
-    observation_space = gym.spaces.Box(-1e9, 1e9, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, length=3, truncated=False, reuse=False):
-        self.length, self.truncated, self.reuse = length, truncated, reuse
-        self.episode, self.array, self.firsts, self.actions = 0, np.zeros(1, np.float32), [], []
-
-    def look(self):
-        self.array = self.array if self.reuse else self.array.copy()
-        self.array[:] = 100 * self.episode + self.step_number
-        return self.array
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.episode, self.step_number = self.episode + 1, 0
-        self.firsts.append((100 * self.episode, seed))
-        return self.look(), {}
-
-    def step(self, action):
-        self.actions.append(int(action))
-        self.step_number += 1
-        end = self.step_number == self.length
-        return self.look(), 1.0, end and not self.truncated, end and self.truncated, {}
 
 
 class Pass(Encoder):
@@ -264,16 +236,7 @@ def ring():
     return rows(buffer).obs, list(range(15, 25))
 
 
-@row(20)
-@row(21)
-@row(22)
-@row(23)
-@row(24)
-@row(25)
-@row(26)
-@row(74)
-def priorities():
-    raise NotApplicable("no prioritized replay")
+not_applicable("no prioritized replay", 20, 21, 22, 23, 24, 25, 26, 74)
 
 
 @row(27)
@@ -344,20 +307,10 @@ def window_ring():
     return [stored.obs[0], stored.obs[-1], stored.reward[0], *stored.reward[-3:]], [115, 124, 2.71, 2.71, 1.9, 1]
 
 
-@row(33)
-@row(34)
-@row(45)
-@row(46)
-def atoms():
-    raise NotApplicable("no C51")
+not_applicable("no C51", 33, 34, 45, 46)
 
 
-@row(35)
-@row(49)
-@row(51)
-@row(52)
-def noise():
-    raise NotApplicable("no noisy layers")
+not_applicable("no noisy layers", 35, 49, 51, 52)
 
 
 def trained(seed):
@@ -380,7 +333,7 @@ def seeded_resets():
     """Resets of the environment that get a seed, in 12 steps."""
     env = Walk()
     run(dqn(), env, 12)
-    return len([seed for _, seed in env.firsts if seed is not None]), 0
+    return len([seed for seed in env.seeds if seed is not None]), 0
 
 
 @row(43)

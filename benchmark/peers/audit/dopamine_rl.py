@@ -16,7 +16,6 @@ for left_out in ("baselines", "baselines.common", "tensorflow_probability", "ten
 
 # ruff: noqa: E402
 import gin
-import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,37 +30,10 @@ from dopamine.jax.replay_memory.samplers import PrioritizedSamplingDistribution,
 from dopamine.jax.replay_memory.sum_tree import SumTree
 from flax import linen as nn
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
+from benchmark.peers.audit.stand_ins import Walk
 
 ATOMS = jnp.arange(-2.0, 3.0)
-
-
-class Walk(gym.Env):
-    """Episode e visits 100 e, 100 e + 1, ... and ends after `length` steps, each of which pays `reward`."""
-
-    observation_space, action_space = gym.spaces.Box(-1e9, 1e9, (1,), np.float32), gym.spaces.Discrete(2)
-
-    def __init__(self, length=3, reward=1.0, reuse=False, chance=False):
-        self.length, self.reward, self.reuse, self.chance = length, reward, reuse, chance
-        self.episode, self.array, self.firsts, self.seeds, self.actions = 0, np.zeros(1, np.float32), [], [], []
-
-    def look(self):
-        self.array = self.array if self.reuse else self.array.copy()
-        self.array[:] = self.first + self.step_number
-        return self.array
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.episode, self.step_number = self.episode + 1, 0
-        self.first = self.np_random.integers(10**6) if self.chance else 100 * self.episode
-        self.firsts.append(int(self.first))
-        self.seeds.append(seed)
-        return self.look(), {}
-
-    def step(self, action):
-        self.step_number += 1
-        self.actions.append(int(action))
-        return self.look(), self.reward, self.step_number == self.length, False, {}
 
 
 class Shift(nn.Module):
@@ -326,14 +298,10 @@ def weights():
     return first / second, 4
 
 
-@row(22)
-def beta():
-    raise NotApplicable("β is a constant, 0.5")
+not_applicable("β is a constant, 0.5", 22)
 
 
-@row(23)
-def weighted_priority():
-    raise NotApplicable("priorities are not updated: row 20")
+not_applicable("priorities are not updated: row 20", 23)
 
 
 def newest_priority(exponent):

@@ -3,7 +3,7 @@
 import envpool
 import numpy as np
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 
 def make(kind="gymnasium", seed=1, limit=500, envs=2):
@@ -48,10 +48,7 @@ def final_observation():
     return float(abs(cut - whole).max()), 0
 
 
-@row(11)
-def steps_of_a_reset():
-    """The step after an end returns a first observation and elapsed_step 0, as Gymnasium's next-step reset says."""
-    raise NotApplicable("the user's part: such a step has elapsed_step 0")
+not_applicable("the user's part: such a step has elapsed_step 0", 11)
 
 
 @row(18)
@@ -93,12 +90,7 @@ def episodes_begin_differently():
     return len({first[0].tobytes(), *later[:5]}), 6
 
 
-@row(3)
-@row(17)
-@row(20)
-@row(49)
-def learning():
-    raise NotApplicable("environments only")
+not_applicable("environments only", 3, 17, 20, 49)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import numpy as np
 import pgx
 from pgx.experimental import auto_reset
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 GAME = "minatar-breakout"
 
@@ -22,10 +22,7 @@ def play(steps, seed=0):
     return env, found
 
 
-@row(9)
-def truncation():
-    """pgx documents that its games are never truncated; Breakout has no limit, Freeway's 2,500 steps are its rule."""
-    raise NotApplicable("its games end by their own rules")
+not_applicable("its games end by their own rules", 9)
 
 
 @row(10, "auto_reset")
@@ -74,12 +71,7 @@ def games_begin_differently():
     return len({np.asarray(after.observation).tobytes() for _, after in found if int(after._step_count) == 0}), 2
 
 
-@row(3)
-@row(17)
-@row(20)
-@row(49)
-def learning():
-    raise NotApplicable("environments only")
+not_applicable("environments only", 3, 17, 20, 49)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ goes on where it ended.
 """
 
 import csv
+import hashlib
 import io
 import json
 import sys
@@ -26,7 +27,7 @@ from tyro.conf import Positional
 
 from benchmark.package_venv import install, last_line, run
 from benchmark.pages import write_block
-from benchmark.run_folder import DATA, ROOT, text_hash, write_whole
+from benchmark.run_folder import DATA, ROOT, write_whole
 
 HERE = Path(__file__).parent
 TABLE, PAGE, RESULTS = HERE / "packages.toml", ROOT / "docs" / "peers.md", DATA / "peers" / "audit.csv"
@@ -62,8 +63,9 @@ class Package:
         return [f"{name}=={self.version}", *self.requires, *self.pip] if self.version else []
 
     def sha256(self) -> str:
-        """Of the text of the program, so that answers of an older one are asked again."""
-        return text_hash(HERE / self.program)
+        """Of the program and what all programs share, so that answers of older texts are asked again."""
+        texts = (HERE / name for name in (self.program, "rows.py", "stand_ins.py"))
+        return hashlib.sha256(b"".join(text.read_bytes() for text in texts)).hexdigest()
 
 
 def read_table() -> dict[str, Package]:

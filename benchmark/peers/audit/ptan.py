@@ -25,49 +25,10 @@ from ptan.experience import (
     VectorExperienceSourceFirstLast,
 )
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
+from benchmark.peers.audit.stand_ins import Shift, Walk
 
 torch.set_num_threads(1)
-
-
-class Walk(gym.Env):
-    """Episode e visits 100 e, 100 e + 1, ... and ends after `length` steps, each of which pays 1."""
-
-    observation_space = gym.spaces.Box(-1e9, 1e9, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, length=3, truncated=False, reuse=False, chance=False):
-        self.length, self.truncated, self.reuse, self.chance = length, truncated, reuse, chance
-        self.episode, self.array, self.firsts, self.actions = 0, np.zeros(1, np.float32), [], []
-
-    def look(self):
-        self.array = self.array if self.reuse else self.array.copy()
-        self.array[:] = self.first + self.step_number
-        return self.array
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.episode, self.step_number = self.episode + 1, 0
-        self.first = int(self.np_random.integers(10**6)) if self.chance else 100 * self.episode
-        self.firsts.append(self.first)
-        return self.look(), {}
-
-    def step(self, action):
-        self.actions.append(int(action))
-        self.step_number += 1
-        end = self.step_number == self.length
-        return self.look(), 1.0, end and not self.truncated, end and self.truncated, {}
-
-
-class Shift(torch.nn.Module):
-    """Q(s, a) = s + shift[a]."""
-
-    def __init__(self, *shift):
-        super().__init__()
-        self.shift = torch.nn.Parameter(torch.tensor(shift or (0.0, 0.0)))
-
-    def forward(self, obs):
-        return obs + self.shift
 
 
 class WithDone(Experience):
@@ -150,12 +111,7 @@ def alias():
     return len({each.data_ptr() for each in net.model.parameters()} & {net.target_model.shift.data_ptr()}), 0
 
 
-@row(7)
-@row(8)
-@row(12)
-@row(13)
-def training_loop():
-    raise NotApplicable("no loss and no training loop: the user's part")
+not_applicable("no loss and no training loop: the user's part", 7, 8, 12, 13)
 
 
 @row(9)
@@ -248,15 +204,10 @@ def leaf():
     return buffer._it_sum[0], 0.5**0.6
 
 
-@row(21)
-@row(23)
-def weights_in_the_loss():
-    raise NotApplicable("the user's part")
+not_applicable("the user's part", 21, 23)
 
 
-@row(22)
-def beta():
-    raise NotApplicable("β is an argument of each draw")
+not_applicable("β is an argument of each draw", 22)
 
 
 @row(24)
@@ -355,20 +306,10 @@ def window_ring():
     return [min(stored.reward), max(stored.reward), min(steps), max(steps), min(stored.obs)], [2.71, 2.71, 3, 3, 115]
 
 
-@row(33)
-@row(34)
-@row(45)
-@row(46)
-def atoms():
-    raise NotApplicable("no C51")
+not_applicable("no C51", 33, 34, 45, 46)
 
 
-@row(35)
-@row(49)
-@row(51)
-@row(52)
-def noise():
-    raise NotApplicable("no noisy layers")
+not_applicable("no noisy layers", 35, 49, 51, 52)
 
 
 def made(seed):
@@ -446,10 +387,7 @@ def weight_ratio():
     return seen, [-1, -0.25, -0.5, -0.125]
 
 
-@row(63)
-@row(75)
-def evaluation():
-    raise NotApplicable("no evaluation: the user's part")
+not_applicable("no evaluation: the user's part", 63, 75)
 
 
 if __name__ == "__main__":

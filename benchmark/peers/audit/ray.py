@@ -20,52 +20,20 @@ from ray.rllib.execution.segment_tree import SumSegmentTree
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer, PrioritizedEpisodeReplayBuffer
 from ray.rllib.utils.replay_buffers.utils import update_priorities_in_episode_replay_buffer
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit import stand_ins
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
+from benchmark.peers.audit.stand_ins import Shift
 
 torch.set_num_threads(1)
 OBS, ACTIONS, POLICY = gym.spaces.Box(-1e9, 1e9, (1,), np.float32), gym.spaces.Discrete(2), "default_policy"
 UNIFORM, PRIORITIZED = "EpisodeReplayBuffer", "PrioritizedEpisodeReplayBuffer"
 
 
-class Walk(gym.Env):
-    """Episode e visits 100 e, 100 e + 1, ... and ends after `length` steps, each of which pays 1."""
-
-    observation_space, action_space = OBS, ACTIONS
+class Walk(stand_ins.Walk):
+    """Takes its arguments as RLlib passes them."""
 
     def __init__(self, config):
-        self.length, self.truncated = config.get("length", 3), config.get("truncated", False)
-        self.reuse, self.chance = config.get("reuse", False), config.get("chance", False)
-        self.episode, self.array, self.firsts, self.seeds, self.actions = 0, np.zeros(1, np.float32), [], [], []
-
-    def look(self):
-        self.array = self.array if self.reuse else self.array.copy()
-        self.array[:] = self.first + self.step_number
-        return self.array
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.episode, self.step_number = self.episode + 1, 0
-        self.first = self.np_random.integers(10**6) if self.chance else 100 * self.episode
-        self.firsts.append(int(self.first))
-        self.seeds.append(seed)
-        return self.look(), {}
-
-    def step(self, action):
-        self.step_number += 1
-        self.actions.append(int(action))
-        end = self.step_number == self.length
-        return self.look(), 1.0, end and not self.truncated, end and self.truncated, {}
-
-
-class Shift(torch.nn.Module):
-    """Q(s, a) = s + shift[a], as a head after an encoder that changes nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.shift = torch.nn.Parameter(torch.zeros(2))
-
-    def forward(self, obs):
-        return obs + self.shift
+        super().__init__(**config)
 
 
 class Table(torch.nn.Module):
@@ -436,9 +404,7 @@ def weights_used():
     return [seen[0], seen[10]], [-1 / 3, -1]
 
 
-@row(22)
-def beta():
-    raise NotApplicable("β is a constant, 0.4")
+not_applicable("β is a constant, 0.4", 22)
 
 
 @row(23)
@@ -602,13 +568,7 @@ def dueling_atoms():
     return module.compute_q_values({"obs": torch.zeros(1, 1)})["qf_logits"][0].mean(0).tolist(), [0, 0, 0]
 
 
-@row(35)
-@row(49)
-@row(50)
-@row(51)
-@row(52)
-def noise():
-    raise NotApplicable("noisy=True makes no noisy layer: row 70")
+not_applicable("noisy=True makes no noisy layer: row 70", 35, 49, 50, 51, 52)
 
 
 @row(70, "noisy=True")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import rlax
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 ATOMS = jnp.array([0.0, 10.0, 20.0])
 
@@ -27,12 +27,7 @@ def double():
     return float(rlax.double_q_learning(q, 0, 1.0, 0.9, value, selector)), 1 + 0.9 * 5
 
 
-@row(4)
-@row(5)
-@row(6)
-@row(7)
-def networks():
-    raise NotApplicable("the caller gives the values of s'")
+not_applicable("the caller gives the values of s'", 4, 5, 6, 7)
 
 
 @row(8)
@@ -44,11 +39,7 @@ def no_gradient_through_the_target():
     return [*one.tolist(), *two.tolist()], [0] * 4
 
 
-@row(9)
-@row(10)
-@row(11)
-def ends():
-    raise NotApplicable("the caller gives the discount of each step")
+not_applicable("the caller gives the discount of each step", 9, 10, 11)
 
 
 @row(12)
@@ -123,21 +114,10 @@ def one_key_twice():
     return len({np.asarray(sample(jax.random.PRNGKey(k), values)).tobytes() for k in (1, 1, 2)}), 2
 
 
-@row(17)
-@row(18)
-@row(19)
-@row(20)
-@row(21)
-@row(28)
-def replay():
-    raise NotApplicable("no replay buffer")
+not_applicable("no replay buffer", 17, 18, 19, 20, 21, 28)
 
 
-@row(49)
-@row(51)
-@row(52)
-def noise():
-    raise NotApplicable("no noisy networks")
+not_applicable("no noisy networks", 49, 51, 52)
 
 
 if __name__ == "__main__":

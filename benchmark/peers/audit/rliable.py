@@ -3,7 +3,7 @@
 import numpy as np
 from rliable import library
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 SCORES = np.random.RandomState(0).normal(size=(10, 3))
 
@@ -33,13 +33,7 @@ def one_global_seed_twice():
     return len(found), 2
 
 
-@row(3)
-@row(9)
-@row(17)
-@row(20)
-@row(49)
-def learning():
-    raise NotApplicable("statistics only")
+not_applicable("statistics only", 3, 9, 17, 20, 49)
 
 
 if __name__ == "__main__":

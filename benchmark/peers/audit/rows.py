@@ -9,8 +9,9 @@
 
     answer_all()
 
-A program imports nothing else from this repository, since it may run beside other versions of NumPy and PyTorch. It
-prints one line of JSON for each check. A check that raises an exception is an answer, too: `failed`, with its text.
+A program imports nothing else from this repository but stand_ins, since it may run beside other versions of NumPy and
+PyTorch. It prints one line of JSON for each check. A check that raises an exception is an answer, too: `failed`, with
+its text.
 """
 
 import json
@@ -40,6 +41,16 @@ def row(number: int, when: str = "") -> Callable:
         return check
 
     return mark
+
+
+def not_applicable(reason: str, *numbers: int) -> None:
+    """Says of whole rows, in a few words, why the package has nothing to which they apply."""
+
+    def check():
+        raise NotApplicable(reason)
+
+    for number in numbers:
+        row(number)(check)
 
 
 def differ(seen, due) -> bool:

@@ -12,7 +12,7 @@ from skrl.models.torch import DeterministicMixin, Model
 from skrl.trainers.torch import SequentialTrainer
 from skrl.utils import set_seed
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -354,35 +354,16 @@ def random_numbers_go_on():
     return len(set(env.taken)), 20
 
 
-@row(20)
-@row(21)
-@row(22)
-@row(24)
-def priorities():
-    raise NotApplicable("no prioritized replay in torch")
+not_applicable("no prioritized replay in torch", 20, 21, 22, 24)
 
 
-@row(29)
-@row(30)
-@row(31)
-@row(32)
-def windows():
-    raise NotApplicable("no n-step returns")
+not_applicable("no n-step returns", 29, 30, 31, 32)
 
 
-@row(33)
-@row(34)
-@row(45)
-@row(46)
-def distributions():
-    raise NotApplicable("no C51")
+not_applicable("no C51", 33, 34, 45, 46)
 
 
-@row(49)
-@row(51)
-@row(52)
-def noise():
-    raise NotApplicable("no noisy networks")
+not_applicable("no noisy networks", 49, 51, 52)
 
 
 if __name__ == "__main__":

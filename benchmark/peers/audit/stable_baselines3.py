@@ -22,7 +22,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 from stable_baselines3.dqn import dqn
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 torch.set_num_threads(1)
 
@@ -156,17 +156,10 @@ def filled(kind=ReplayBuffer, added=28, **more):
     return buffer
 
 
-@row(1)
-@row(2)
-@row(48)
-def dueling():
-    raise NotApplicable("no dueling network")
+not_applicable("no dueling network", 1, 2, 48)
 
 
-@row(3)
-@row(4)
-def double():
-    raise NotApplicable("no Double DQN")
+not_applicable("no Double DQN", 3, 4)
 
 
 @row(5)
@@ -358,18 +351,7 @@ def ring():
     return sorted(filled().observations.ravel().tolist()), list(range(18, 28))
 
 
-@row(14)
-@row(15)
-@row(20)
-@row(21)
-@row(22)
-@row(23)
-@row(24)
-@row(25)
-@row(26)
-@row(74)
-def priorities():
-    raise NotApplicable("no prioritized replay")
+not_applicable("no prioritized replay", 14, 15, 20, 21, 22, 23, 24, 25, 26, 74)
 
 
 @row(27)
@@ -448,20 +430,10 @@ def windows_end_at_the_newest_step():
     return sums, [1 + 0.9 + 0.81, 1 + 0.9 + 0.81, 1 + 0.9, 1]
 
 
-@row(33)
-@row(34)
-@row(45)
-def categorical():
-    raise NotApplicable("no C51")
+not_applicable("no C51", 33, 34, 45)
 
 
-@row(35)
-@row(49)
-@row(50)
-@row(51)
-@row(52)
-def noise():
-    raise NotApplicable("no noisy layers")
+not_applicable("no noisy layers", 35, 49, 50, 51, 52)
 
 
 def by_seed(seed):

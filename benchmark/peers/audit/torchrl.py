@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils import cpp_extension
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
@@ -628,10 +628,7 @@ def next_action_by_the_mean():
     return float(np.dot(m, [0, 10, 20])), 1 + 0.9 * 8
 
 
-@row(49)
-def when_noise_is_drawn():
-    """By reset_noise alone, which the documentation asks the caller for."""
-    raise NotApplicable("the user's part")
+not_applicable("the user's part", 49)
 
 
 @row(50, "two layers")

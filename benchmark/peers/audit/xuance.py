@@ -13,7 +13,7 @@ from xuance.torch.agents import C51_Agent, DDQN_Agent, DQN_Agent, NoisyDQN_Agent
 from xuance.torch.policies.core import DuelQhead
 from xuance.torch.utils import set_seed
 
-from benchmark.peers.audit.rows import NotApplicable, answer_all, row
+from benchmark.peers.audit.rows import answer_all, not_applicable, row
 
 torch.set_num_threads(1)
 set_seed(0)
@@ -453,10 +453,7 @@ def evaluation_has_no_noise():
     return agent.policy.noise_scale, 0
 
 
-@row(52)
-@row(35)
-def learned_noise():
-    raise NotApplicable("noise of one scale, neither learned nor factorised")
+not_applicable("noise of one scale, neither learned nor factorised", 52, 35)
 
 
 @row(71)
@@ -520,12 +517,7 @@ def resets_are_not_seeded_alike():
     return len({float(envs.reset()[0][0, 0]) for _ in range(6)}), 6
 
 
-@row(29)
-@row(30)
-@row(31)
-@row(32)
-def windows():
-    raise NotApplicable("no n-step returns")
+not_applicable("no n-step returns", 29, 30, 31, 32)
 
 
 if __name__ == "__main__":
